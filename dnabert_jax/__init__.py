@@ -1,0 +1,1 @@
+"""DNABERT on JAX: pretrain on whole genomes, fine-tune and predict with the same parameters."""

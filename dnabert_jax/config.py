@@ -1,0 +1,395 @@
+"""Every knob of a run: frozen dataclasses, typed, documented, and validated once, when they are built.
+
+A recipe in `configs/` is one `PretrainConfig` or `FinetuneConfig` with values filled in; the command line changes single
+fields of it; `config.json` in a workdir is the complete result, and reading it back gives an equal config. The default
+values are the paper's (Ji et al. 2021) and those of its training scripts.
+"""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dnabert_jax import kmers
+from dnabert_jax.errors import InputError
+
+
+def _require(holds: bool, name: str, value: Any, expected: str) -> None:
+    if not holds:
+        raise InputError(f"{name} is {value!r}; expected {expected}")
+
+
+def _require_positive(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(value > 0, name, value, "more than 0")
+
+
+def _require_share(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(0 <= value <= 1, name, value, "a share from 0 to 1")
+
+
+def _require_rate(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(0 <= value < 1, name, value, "a rate from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """BERT's encoder as DNABERT uses it; the defaults are BERT-base on 6-mers."""
+
+    k: int = 6
+    """Length of a k-mer; the vocabulary has 4**k + 5 tokens."""
+    layers: int = 12
+    hidden: int = 768
+    """Width of the hidden states; a multiple of `heads`."""
+    heads: int = 12
+    intermediate: int = 3072
+    """Width inside the feed-forward block."""
+    max_length: int = 512
+    """Longest segment in tokens, [CLS] and [SEP] included: the size of the position table."""
+    type_vocabulary: int = 2
+    """Rows of the token-type table; DNABERT only ever uses row 0."""
+    hidden_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    """Dropout on attention probabilities. Fused attention kernels need 0 (docs/training.md says what that gains)."""
+    initializer_range: float = 0.02
+    layer_norm_epsilon: float = 1e-12
+    compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Type of activations and of matrix products; the params are float32 always."""
+    attention: Literal["auto", "xla", "cudnn", "pallas"] = "auto"
+    """Attention kernel; `auto` takes the accelerator's fused one where it can run, and XLA elsewhere."""
+    remat: Literal["none", "full", "dots_saveable"] = "none"
+    """What the backward pass computes again instead of keeping."""
+    scan_layers: bool = True
+    """Whether the layers are one scanned loop (fast to compile) or unrolled (sometimes faster to run)."""
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.k <= kmers.MAX_K, "encoder.k", self.k, f"a whole number from 1 to {kmers.MAX_K}")
+        _require_positive(self, "layers", "hidden", "heads", "intermediate", "type_vocabulary", "layer_norm_epsilon")
+        _require(self.hidden % self.heads == 0, "encoder.hidden", self.hidden, f"a multiple of heads ({self.heads})")
+        _require(self.max_length >= 3, "encoder.max_length", self.max_length, "at least 3: [CLS], one k-mer, [SEP]")
+        _require_rate(self, "hidden_dropout", "attention_dropout")
+
+    @property
+    def vocabulary_size(self) -> int:
+        return kmers.vocabulary_size(self.k)
+
+    @property
+    def max_kmers(self) -> int:
+        """k-mers in the longest segment."""
+        return self.max_length - 2
+
+
+@dataclass(frozen=True)
+class MaskingConfig:
+    """Which tokens are hidden, and what stands in their place."""
+
+    rate: float = 0.15
+    """Share of the tokens that is masked."""
+    late_rate: float = 0.20
+    """The share from step `late_step` on."""
+    late_step: int = 100_000
+    span: int = 0
+    """Tokens per span; 0 takes k, the paper's, which hides one base. A span of s tokens hides s - k + 1 bases."""
+    corruption: Literal["token", "span"] = "token"
+    """Whether [MASK], random or kept is drawn for each masked token, as DNABERT did, or once for a whole span."""
+    mask_share: float = 0.8
+    """Share of masked tokens that become [MASK]."""
+    random_share: float = 0.1
+    """Share that becomes a random token; the rest stays as it is."""
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "late_rate"):
+            value = getattr(self, name)
+            _require(0 < value < 0.9, f"masking.{name}", value, "a share above 0 and below 0.9")
+        _require(self.late_step >= 0, "masking.late_step", self.late_step, "0 or more")
+        _require(self.span >= 0, "masking.span", self.span, "0 (meaning k) or more")
+        _require_share(self, "mask_share", "random_share")
+        total = self.mask_share + self.random_share
+        _require(total <= 1 + 1e-9, "masking.mask_share + random_share", total, "at most 1")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which bases are read and how they become rows."""
+
+    path: str = ""
+    """Folder that `dnabert build` wrote."""
+    method: Literal["cut", "sample"] = "cut"
+    """`cut`: an epoch covers every base once, without overlap. `sample`: random starts, overlapping."""
+    full_share: float = 0.5
+    """Share of segments of full length; the lengths of the others are uniform from `min_kmers` to full."""
+    min_kmers: int = 5
+    max_unknown: float = 0.0
+    """Largest share of N in a segment that is still produced."""
+    reverse_complement: bool = False
+    """Read each segment from either strand with probability one half."""
+    pack: bool = True
+    """Several segments a row, kept apart by `segment_ids`; otherwise one segment a row, as DNABERT did."""
+    epochs: int = 0
+    """Passes over the data before the input ends; 0 never ends."""
+
+    def __post_init__(self) -> None:
+        _require_share(self, "full_share", "max_unknown")
+        _require(self.min_kmers >= 1, "data.min_kmers", self.min_kmers, "at least 1")
+        _require(self.epochs >= 0, "data.epochs", self.epochs, "0 (without end) or more")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and linear decay to zero."""
+
+    learning_rate: float = 4e-4
+    """Peak, reached at the end of the warm-up."""
+    warmup_steps: int = 10_000
+    decay_steps: int = 200_000
+    """Step at which the learning rate reaches 0."""
+    beta1: float = 0.9
+    beta2: float = 0.98
+    epsilon: float = 1e-6
+    weight_decay: float = 0.01
+    """Not applied to biases and LayerNorm parameters."""
+    clip_norm: float = 1.0
+    """Largest global gradient norm."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "learning_rate", "epsilon", "clip_norm", "decay_steps")
+        _require_rate(self, "beta1", "beta2")
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        _require(
+            0 <= self.warmup_steps <= self.decay_steps,
+            "optimizer.warmup_steps",
+            self.warmup_steps,
+            f"0 to decay_steps ({self.decay_steps})",
+        )
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How the devices are laid out; the product must be their number. `data` 0 takes what the others leave."""
+
+    data: int = 0
+    fsdp: int = 1
+    tensor: int = 1
+
+    def __post_init__(self) -> None:
+        _require(self.data >= 0, "mesh.data", self.data, "0 (what the others leave) or more")
+        _require_positive(self, "fsdp", "tensor")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long a run is and how often it reports, validates and saves."""
+
+    steps: int = 120_000
+    """Optimiser steps, counted from the beginning of the run."""
+    report_every: int = 100
+    validate_every: int = 2_000
+    """Steps between validations; 0 validates only at the end."""
+    validation_batches: int = 50
+    """Batches of held-out rows in one validation."""
+    save_every: int = 2_000
+    keep: int = 3
+    """Checkpoints that stay on disk."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "steps", "report_every", "validation_batches", "save_every", "keep")
+        _require(self.validate_every >= 0, "loop.validate_every", self.validate_every, "0 (only at the end) or more")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One masked-LM pretraining run."""
+
+    workdir: str = ""
+    """Folder of the run: config.json, metrics.jsonl, checkpoints/, result.json."""
+    seed: int = 0
+    """Initial params, data order, masks and dropout all follow from it."""
+    batch_size: int = 2_000
+    """Rows per optimiser step, over all devices and accumulations."""
+    accumulation: int = 1
+    """Parts in which a step reads its batch, one after another, to save memory."""
+    row_length: int = 512
+    """Tokens per row (L)."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "batch_size", "accumulation")
+        _require(
+            self.batch_size % self.accumulation == 0,
+            "batch_size",
+            self.batch_size,
+            f"a multiple of accumulation ({self.accumulation})",
+        )
+        _require(
+            self.row_length >= self.encoder.max_length,
+            "row_length",
+            self.row_length,
+            f"at least encoder.max_length ({self.encoder.max_length})",
+        )
+        _require(
+            self.data.min_kmers <= self.encoder.max_kmers,
+            "data.min_kmers",
+            self.data.min_kmers,
+            f"at most encoder.max_length - 2 ({self.encoder.max_kmers})",
+        )
+
+
+@dataclass(frozen=True)
+class LabelledConfig:
+    """Labelled sequences: a TSV or CSV with `sequence` and `label`, DNABERT's k-mer TSV, or a BED with its FASTA."""
+
+    train: str = ""
+    validation: str = ""
+    """Chooses the best epoch."""
+    test: str = ""
+    """Looked at once, at the end; empty reports the validation set."""
+    fasta: str = ""
+    """FASTA that the BED files point into."""
+    label_column: int = 4
+    """1-based column of the label in BED files."""
+
+    def __post_init__(self) -> None:
+        _require(self.label_column >= 4, "data.label_column", self.label_column, "a column of 4 or more")
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """One fine-tuning run: pretrained encoder params, labelled sequences, a classifier."""
+
+    workdir: str = ""
+    init: str = ""
+    """Workdir of the pretraining run whose encoder params are taken; empty starts from random params."""
+    encoder: EncoderConfig | None = None
+    """Shape of the encoder; None takes it from `init`. Without `init` it must be given."""
+    seed: int = 0
+    batch_size: int = 32
+    epochs: int = 5
+    learning_rate: float = 2e-4
+    """Peak, reached after `warmup_share` of the steps, then linear to 0."""
+    warmup_share: float = 0.1
+    weight_decay: float = 0.01
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    clip_norm: float = 1.0
+    dropout: float = 0.1
+    """Dropout on hidden states, attention probabilities and the pooled output."""
+    freeze_encoder: bool = False
+    """Train the classifier only, on the frozen encoder (a linear probe)."""
+    reverse_complement: bool = False
+    """Read each training sequence from either strand with probability one half. Only right for unstranded labels."""
+    compute_dtype: Literal["", "bfloat16", "float32"] = ""
+    """Type of activations; empty takes the encoder's."""
+    report_every: int = 20
+    """Steps between training reports."""
+    data: LabelledConfig = field(default_factory=LabelledConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "batch_size", "epochs", "learning_rate", "epsilon", "clip_norm", "report_every")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        _require_share(self, "warmup_share")
+        _require_rate(self, "dropout", "beta2")
+
+
+def to_json(config: Any) -> str:
+    """A config as indented JSON with every field; `from_json` reads it back to an equal config."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(kind: type, text: str, source: str) -> Any:
+    """Reads a config of dataclass `kind` from JSON.
+
+    Args:
+      kind: PretrainConfig, FinetuneConfig or EncoderConfig.
+      text: what `to_json` wrote.
+      source: file name for error messages.
+
+    Raises:
+      InputError: not JSON, an unknown field (with the nearest known one), or a value of the wrong type or range.
+    """
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{source}: no JSON ({error})") from None
+    return _from_values(kind, values, source, "")
+
+
+def _from_values(kind: type, values: Any, source: str, prefix: str) -> Any:
+    if not isinstance(values, dict):
+        raise InputError(f"{source}: {prefix or 'the config'} is {values!r}; expected an object with fields")
+    hints = typing.get_type_hints(kind)
+    arguments = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise InputError(f"{source}: unknown field {prefix}{name}{_nearest(name, hints)}")
+        arguments[name] = _from_value(hints[name], value, source, prefix + name)
+    try:
+        return kind(**arguments)
+    except InputError as error:
+        raise InputError(f"{source}: {prefix}{error}") from None
+
+
+def _from_value(hint: Any, value: Any, source: str, name: str) -> Any:
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if dataclasses.is_dataclass(hint):
+        return _from_values(hint, value, source, name + ".")
+    if typing.get_origin(hint) is Literal:
+        allowed = typing.get_args(hint)
+        if value not in allowed:
+            raise InputError(f"{source}: {name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise InputError(f"{source}: {name} is {value!r}; expected {hint.__name__}")
+    return value
+
+
+def _nearest(name: str, known: typing.Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def field_names(config: Any, prefix: str = "") -> list[str]:
+    """Dotted names of every leaf field, in order: `encoder.k`, `loop.steps`, ..."""
+    names = []
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        if dataclasses.is_dataclass(value):
+            names += field_names(value, f"{prefix}{each.name}.")
+        else:
+            names.append(prefix + each.name)
+    return names
+
+
+def nearest_field(config: Any, name: str) -> str:
+    """`; did you mean X?` for the dotted field nearest to `name`, or an empty string."""
+    return _nearest(name, field_names(config))
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """(dotted name, old value, new value) for each leaf field in which two configs of one kind differ."""
+    found = []
+    for each in dataclasses.fields(old):
+        a, b = getattr(old, each.name), getattr(new, each.name)
+        if dataclasses.is_dataclass(a) and dataclasses.is_dataclass(b):
+            found += differences(a, b, f"{prefix}{each.name}.")
+        elif a != b:
+            found.append((prefix + each.name, a, b))
+    return found
