@@ -1,0 +1,39 @@
+"""SIGTERM and Ctrl-C as a request to finish the step, save and exit, rather than as a sudden end."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+
+class StopSignals:
+    """Context manager that notes the first SIGTERM or SIGINT; the second raises KeyboardInterrupt at once.
+
+    The training loop looks at `received` between steps. Handlers that were there before come back on leaving. Outside
+    the main thread, where Python allows no handlers, nothing is caught.
+
+    Attributes:
+      received: "SIGTERM" or "SIGINT" once one came, else None.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            # None stands for a handler that was not set from Python and cannot be put back from here.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._before.clear()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name

@@ -1,0 +1,222 @@
+"""The folder of a run: who it belongs to, who is using it, and files that are either whole or absent.
+
+A workdir belongs to the run whose `config.json` lies in it. `claim` lets the same run come back, with the few fields
+that change neither its data nor its params allowed to differ, and turns every other run away. `lock` keeps a second
+process out. The `write_` functions go through a temporary sibling, so that a reader never meets half a file.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import math
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dnabert_jax.config import FinetuneConfig, PretrainConfig, differences, from_json, to_json
+from dnabert_jax.errors import InputError, RunStopped
+
+CONFIG = "config.json"
+
+MAY_DIFFER = (
+    "workdir",
+    "accumulation",
+    "data.path",
+    "loop.steps",
+    "loop.report_every",
+    "loop.validate_every",
+    "loop.validation_batches",
+    "loop.save_every",
+    "loop.keep",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+    "report_every",
+)
+"""Fields that may change when a run is started again: where it lies, how long it is, how it is spread and reported."""
+
+_KIND_OF_FIELD = {"masking": PretrainConfig, "init": FinetuneConfig}
+_NAME_OF_KIND = {PretrainConfig: "pretraining", FinetuneConfig: "fine-tuning"}
+_LOCK = ".lock"
+_LEFT_BY_A_RUN = ("checkpoints", "metrics.jsonl", "result.json")
+_LOCKS_UNKNOWN = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+def claim(path: str | Path, config: PretrainConfig | FinetuneConfig) -> bool:
+    """Makes `path` the workdir of the run that `config` describes. Call it inside `lock`.
+
+    Writes `config.json`. Where the same run was here before, the file is brought up to date in the `MAY_DIFFER` fields;
+    where another run was, nothing is touched.
+
+    Returns:
+      Whether the run was here before.
+
+    Raises:
+      InputError: the folder cannot be made or written; its `config.json` is damaged, of the other kind of run, or
+        differs in a field that decides the result (all of them are named, old value → new value); or it holds what a
+        run left but no `config.json`.
+    """
+    folder = _folder(path)
+    file = folder / CONFIG
+    existed = file.exists()
+    if existed:
+        _check_same_run(folder, read_config(folder, type(config)), config)
+    else:
+        left = [name for name in _LEFT_BY_A_RUN if (folder / name).exists()]
+        if left:
+            raise InputError(f"{folder}: holds {left[0]} but no {CONFIG}; choose an empty or new folder as workdir")
+    try:
+        _replace(file, to_json(config))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror}); choose a workdir that can be") from None
+    return existed
+
+
+def _check_same_run(folder: Path, old: Any, new: Any) -> None:
+    changed = [(name, a, b) for name, a, b in differences(old, new) if name not in MAY_DIFFER]
+    if changed:
+        listed = ", ".join(f"{name} ({a!r} → {b!r})" for name, a, b in changed)
+        raise InputError(f"{folder}: belongs to a run with another config: {listed}; choose another workdir")
+
+
+def read_config(path: str | Path, *kinds: type) -> Any:
+    """The config of the run in the workdir `path`.
+
+    Args:
+      path: a workdir.
+      kinds: PretrainConfig, FinetuneConfig or both: what the caller can use.
+
+    Raises:
+      InputError: no workdir, a damaged `config.json`, or a run of a kind that is not among `kinds`.
+    """
+    file = Path(path) / CONFIG
+    wanted = " or ".join(_NAME_OF_KIND[kind] for kind in kinds)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: holds no {CONFIG}; expected the workdir of a {wanted} run") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file}: is damaged (no text); expected the config of a {wanted} run") from None
+    kind = _kind(file, text)
+    if kind not in kinds:
+        raise InputError(f"{path}: belongs to a {_NAME_OF_KIND[kind]} run; expected the workdir of a {wanted} run")
+    return from_json(kind, text, str(file))
+
+
+def _kind(file: Path, text: str) -> type:
+    """Which kind of run wrote the config, told by a field that only one of them has."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: is damaged ({error}); expected the JSON object that a run wrote") from None
+    if isinstance(values, dict):
+        for name, kind in _KIND_OF_FIELD.items():
+            if name in values:
+                return kind
+    raise InputError(f"{file}: is no config of a pretraining or fine-tuning run; choose another workdir")
+
+
+@contextlib.contextmanager
+def lock(path: str | Path) -> Iterator[None]:
+    """Holds the workdir `path` for this process, making the folder where it is missing.
+
+    The lock goes with the process, however that ends, so there is never a stale one. On file systems that know no
+    locks it does nothing.
+
+    Raises:
+      InputError: another live process holds it, or the folder cannot be made or written.
+    """
+    file = _folder(path) / _LOCK
+    try:
+        handle = open(file, "a+", encoding="utf-8")  # noqa: SIM115 - closed below, whichever way the run ends
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror}); choose a workdir that can be") from None
+    with handle:
+        _hold(handle, path)
+        yield
+
+
+def _hold(handle: Any, path: str | Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.seek(0)
+        holder = handle.read().strip() or "unknown"
+        raise InputError(
+            f"{path}: another process ({holder}) is at work in this workdir; wait or choose another"
+        ) from None
+    except OSError as error:
+        if error.errno not in _LOCKS_UNKNOWN:
+            raise InputError(f"{path}: cannot be locked ({error.strerror})") from None
+    handle.truncate(0)
+    handle.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
+    handle.flush()
+
+
+def _folder(path: str | Path) -> Path:
+    if not str(path):
+        raise InputError("workdir is empty; give the run a folder with --workdir")
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{folder}: is no folder and cannot be a workdir") from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another workdir") from None
+    return folder
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes `text` to `path` as UTF-8, all of it or not at all; a file that was there stays until then.
+
+    Raises:
+      RunStopped: the disk is full, or the file cannot be written for another reason.
+    """
+    try:
+        _replace(Path(path), text)
+    except OSError as error:
+        raise RunStopped(f"{path}: could not be written ({error.strerror}); nothing was changed") from None
+
+
+def write_json(path: str | Path, values: Any) -> None:
+    """Writes `plain(values)` as indented JSON, as `write_text` does."""
+    write_text(path, json.dumps(plain(values), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def plain(values: Any) -> Any:
+    """Figures as JSON has them: arrays and their scalars become lists and numbers; what is not finite becomes None."""
+    if isinstance(values, dict):
+        return {str(name): plain(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [plain(value) for value in values]
+    if values is None or isinstance(values, str | bool | int):
+        return values
+    if isinstance(values, float):
+        return values if math.isfinite(values) else None
+    if isinstance(values, Path):
+        return str(values)
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":  # such as bfloat16, which NumPy knows by another package only
+        array = array.astype(np.float64)
+    return plain(array.tolist())
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
