@@ -6,6 +6,7 @@ record is meant.
 """
 
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -73,7 +74,12 @@ def match_name(wanted: str, known: Collection[str]) -> str | None:
     return found[0] if found else None
 
 
-def resolve(texts: Iterable[str], lengths: Mapping[str, int], say: Callable[[str], None]) -> list[Region]:
+def note(line: str) -> None:
+    """Tells the user something worth knowing, on stderr: what `say` is where nothing else is given."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def resolve(texts: Iterable[str], lengths: Mapping[str, int], say: Callable[[str], None] = note) -> list[Region]:
     """Regions as users write them, on the records that there are.
 
     Args:
