@@ -30,16 +30,16 @@ class Reports:
 
     Args:
       workdir: folder of the run; it exists.
-      append_from_step: the step from which the run resumes; what was reported after it is dropped. 0 is a new run and
-        drops everything.
+      append_from_step: the step from which the run resumes; what was reported after it is dropped. None is a new run
+        and drops everything.
 
     Raises:
       RunStopped: the disk is full or the files cannot be written.
     """
 
-    def __init__(self, workdir: str | Path, append_from_step: int = 0) -> None:
+    def __init__(self, workdir: str | Path, append_from_step: int | None = None) -> None:
         self._path = Path(workdir) / METRICS
-        keep_to = append_from_step or -1
+        keep_to = -1 if append_from_step is None else append_from_step
         _drop_after(self._path, keep_to)
         try:
             # Unbuffered: after a full disk there is nothing left to fail a second time on closing.

@@ -40,7 +40,7 @@ def curves(workdir):
 
 def run(workdir, start, stop):
     with Reports(workdir, append_from_step=start) as out:
-        for step in range(start + 1, stop + 1):
+        for step in range((start or 0) + 1, stop + 1):
             out.write(step, "train", {"loss": 1 / step})
             if step % 5 == 0:
                 out.write(step, "validation", {"bits_per_base": 2 - step / 1000})
@@ -74,8 +74,8 @@ def test_a_resumed_run_ends_with_the_reports_of_an_uninterrupted_one(tmp_path, s
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     whole.mkdir()
     resumed.mkdir()
-    run(whole, 0, 20)
-    run(resumed, 0, stopped)
+    run(whole, None, 20)
+    run(resumed, None, stopped)
     run(resumed, saved, 20)
     assert (resumed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert curves(resumed) == curves(whole)
@@ -93,8 +93,17 @@ def test_a_run_that_starts_anew_drops_everything(tmp_path):
     assert curves(tmp_path) == {("validation/loss", 0): 2.0}
 
 
+def test_a_run_that_resumes_from_step_0_keeps_what_was_reported_there(tmp_path):
+    with Reports(tmp_path) as out:
+        out.write(0, "validation", {"loss": 1.0})
+        out.write(1, "train", {"loss": 1.0})
+    Reports(tmp_path, append_from_step=0).close()
+    assert reports.read(tmp_path) == [{"step": 0, "split": "validation", "loss": 1.0}]
+    assert curves(tmp_path) == {("validation/loss", 0): 1.0}
+
+
 def test_a_line_that_was_cut_short_is_dropped(tmp_path):
-    run(tmp_path, 0, 10)
+    run(tmp_path, None, 10)
     path = tmp_path / "metrics.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"step": 7, "split": "tr')
