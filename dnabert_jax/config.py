@@ -1,14 +1,13 @@
 """Every knob of a run: frozen dataclasses, typed, documented, and validated once, when they are built.
 
-A recipe in `configs/` is one `PretrainConfig` or `FinetuneConfig` with values filled in; the command line changes single
-fields of it; `config.json` in a workdir is the complete result, and reading it back gives an equal config. The default
-values are the paper's (Ji et al. 2021) and those of its training scripts.
+A recipe in `configs/` is one `PretrainConfig` or `FinetuneConfig` with values filled in; the command line changes
+single fields of it; `config.json` in a workdir is the complete result, and reading it back gives an equal config. The
+default values are the paper's (Ji et al. 2021) and those of its training scripts.
 """
 
 import dataclasses
 import difflib
 import json
-import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -71,10 +70,10 @@ class EncoderConfig:
     """Whether the layers are one scanned loop (fast to compile) or unrolled (sometimes faster to run)."""
 
     def __post_init__(self) -> None:
-        _require(1 <= self.k <= kmers.MAX_K, "encoder.k", self.k, f"a whole number from 1 to {kmers.MAX_K}")
+        _require(1 <= self.k <= kmers.MAX_K, "k", self.k, f"a whole number from 1 to {kmers.MAX_K}")
         _require_positive(self, "layers", "hidden", "heads", "intermediate", "type_vocabulary", "layer_norm_epsilon")
-        _require(self.hidden % self.heads == 0, "encoder.hidden", self.hidden, f"a multiple of heads ({self.heads})")
-        _require(self.max_length >= 3, "encoder.max_length", self.max_length, "at least 3: [CLS], one k-mer, [SEP]")
+        _require(self.hidden % self.heads == 0, "hidden", self.hidden, f"a multiple of heads ({self.heads})")
+        _require(self.max_length >= 3, "max_length", self.max_length, "at least 3: [CLS], one k-mer, [SEP]")
         _require_rate(self, "hidden_dropout", "attention_dropout")
 
     @property
@@ -108,12 +107,12 @@ class MaskingConfig:
     def __post_init__(self) -> None:
         for name in ("rate", "late_rate"):
             value = getattr(self, name)
-            _require(0 < value < 0.9, f"masking.{name}", value, "a share above 0 and below 0.9")
-        _require(self.late_step >= 0, "masking.late_step", self.late_step, "0 or more")
-        _require(self.span >= 0, "masking.span", self.span, "0 (meaning k) or more")
+            _require(0 < value < 0.9, name, value, "a share above 0 and below 0.9")
+        _require(self.late_step >= 0, "late_step", self.late_step, "0 or more")
+        _require(self.span >= 0, "span", self.span, "0 (meaning k) or more")
         _require_share(self, "mask_share", "random_share")
         total = self.mask_share + self.random_share
-        _require(total <= 1 + 1e-9, "masking.mask_share + random_share", total, "at most 1")
+        _require(total <= 1 + 1e-9, "mask_share + random_share", total, "at most 1")
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require_share(self, "full_share", "max_unknown")
-        _require(self.min_kmers >= 1, "data.min_kmers", self.min_kmers, "at least 1")
-        _require(self.epochs >= 0, "data.epochs", self.epochs, "0 (without end) or more")
+        _require(self.min_kmers >= 1, "min_kmers", self.min_kmers, "at least 1")
+        _require(self.epochs >= 0, "epochs", self.epochs, "0 (without end) or more")
 
 
 @dataclass(frozen=True)
@@ -162,10 +161,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _require_positive(self, "learning_rate", "epsilon", "clip_norm", "decay_steps")
         _require_rate(self, "beta1", "beta2")
-        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         _require(
             0 <= self.warmup_steps <= self.decay_steps,
-            "optimizer.warmup_steps",
+            "warmup_steps",
             self.warmup_steps,
             f"0 to decay_steps ({self.decay_steps})",
         )
@@ -180,7 +179,7 @@ class MeshConfig:
     tensor: int = 1
 
     def __post_init__(self) -> None:
-        _require(self.data >= 0, "mesh.data", self.data, "0 (what the others leave) or more")
+        _require(self.data >= 0, "data", self.data, "0 (what the others leave) or more")
         _require_positive(self, "fsdp", "tensor")
 
 
@@ -201,7 +200,7 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         _require_positive(self, "steps", "report_every", "validation_batches", "save_every", "keep")
-        _require(self.validate_every >= 0, "loop.validate_every", self.validate_every, "0 (only at the end) or more")
+        _require(self.validate_every >= 0, "validate_every", self.validate_every, "0 (only at the end) or more")
 
 
 @dataclass(frozen=True)
@@ -262,7 +261,7 @@ class LabelledConfig:
     """1-based column of the label in BED files."""
 
     def __post_init__(self) -> None:
-        _require(self.label_column >= 4, "data.label_column", self.label_column, "a column of 4 or more")
+        _require(self.label_column >= 4, "label_column", self.label_column, "a column of 4 or more")
 
 
 @dataclass(frozen=True)
@@ -271,9 +270,11 @@ class FinetuneConfig:
 
     workdir: str = ""
     init: str = ""
-    """Workdir of the pretraining run whose encoder params are taken; empty starts from random params."""
-    encoder: EncoderConfig | None = None
-    """Shape of the encoder; None takes it from `init`. Without `init` it must be given."""
+    """Workdir of the pretraining run whose encoder is taken; empty starts from random params."""
+    random_params: bool = False
+    """Take only the encoder's shape from `init` and start from random params, to see what pretraining gives."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """Shape of the encoder; with `init` it is the one found there, whatever stands here."""
     seed: int = 0
     batch_size: int = 32
     epochs: int = 5
@@ -343,10 +344,6 @@ def _from_values(kind: type, values: Any, source: str, prefix: str) -> Any:
 
 
 def _from_value(hint: Any, value: Any, source: str, name: str) -> Any:
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if dataclasses.is_dataclass(hint):
         return _from_values(hint, value, source, name + ".")
     if typing.get_origin(hint) is Literal:

@@ -73,7 +73,9 @@ def test_reverse_complement_against_biology(sequence):
     assert kmers.decode(kmers.reverse_complement(kmers.encode(sequence))) == plain.translate(pairs)[::-1]
 
 
-@pytest.mark.parametrize(("sequence", "said"), [("ACGE", "'E' at position 4"), ("é", "'é' at position 1"), ("A-C", "'-'")])
+@pytest.mark.parametrize(
+    ("sequence", "said"), [("ACGE", "'E' at position 4"), ("é", "'é' at position 1"), ("A-C", "'-'")]
+)
 def test_encode_refuses_other_letters(sequence, said):
     with pytest.raises(InputError, match=said):
         kmers.encode(sequence)

@@ -1,0 +1,49 @@
+"""The affine map and the LayerNorm that the model is made of, with axes named for `dnabert_jax.sharding`."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Dense(nn.Module):
+    """`x @ kernel + bias` over the last `inputs` axes of x, onto output axes of any number.
+
+    The kernel, float32[*input axes, *features], starts from a normal distribution; the bias starts at 0.
+
+    Attributes:
+      features: sizes of the output axes.
+      axes: logical names of the kernel's axes, inputs first.
+      initializer_range: standard deviation of the initial kernel.
+      dtype: type of the product.
+    """
+
+    features: tuple[int, ...]
+    axes: tuple[str | None, ...]
+    initializer_range: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        inputs = len(self.axes) - len(self.features)
+        shape = (*x.shape[-inputs:], *self.features)
+        normal = nn.initializers.normal(self.initializer_range)
+        kernel = self.param("kernel", nn.with_logical_partitioning(normal, self.axes), shape, jnp.float32)
+        zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[inputs:])
+        bias = self.param("bias", zeros, self.features, jnp.float32)
+        flat = math.prod(x.shape[-inputs:])
+        y = x.reshape(*x.shape[:-inputs], flat).astype(self.dtype) @ kernel.reshape(flat, -1).astype(self.dtype)
+        return (y + bias.reshape(-1).astype(self.dtype)).reshape(*x.shape[:-inputs], *self.features)
+
+
+def layer_norm(epsilon: float, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
+    """LayerNorm over the hidden axis with float32 statistics and BERT's two-pass variance."""
+    return nn.LayerNorm(
+        epsilon=epsilon,
+        dtype=dtype,
+        use_fast_variance=False,
+        scale_init=nn.with_logical_partitioning(nn.initializers.ones, ("hidden_norm",)),
+        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, ("hidden_norm",)),
+        name=name,
+    )

@@ -1,0 +1,75 @@
+"""Where arrays live: the device mesh, and the one table that maps logical axis names onto it."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from dnabert_jax.config import MeshConfig
+from dnabert_jax.errors import InputError
+
+AXES = ("data", "fsdp", "tensor")
+
+RULES = (
+    ("batch", ("data", "fsdp")),
+    ("length", None),
+    ("hidden_states", None),
+    ("hidden", "fsdp"),
+    ("hidden_norm", None),
+    ("heads", "tensor"),
+    ("mlp", "tensor"),
+    ("vocabulary", None),
+    ("layers", None),
+)
+"""Logical axis of a param or activation → mesh axis; None keeps it whole on every device.
+
+The vocabulary stays whole: 4**k + 5 is odd, so no mesh axis divides it."""
+
+
+def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh of axes `data`, `fsdp`, `tensor` over all devices.
+
+    Raises:
+      InputError: the axes' product is not the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    rest = config.fsdp * config.tensor
+    data = config.data or len(devices) // rest
+    if data * rest != len(devices):
+        raise InputError(
+            f"mesh data {config.data or '(what is left)'} × fsdp {config.fsdp} × tensor {config.tensor} "
+            f"does not make {len(devices)} devices; expected a product of {len(devices)}"
+        )
+    shape = (data, config.fsdp, config.tensor)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+@contextlib.contextmanager
+def use(mesh: Mesh) -> Iterator[None]:
+    """Makes `mesh` and RULES the ones that logical constraints in the model refer to."""
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        yield
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows over `data` × `fsdp`; the other axes whole."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def parameter_shardings(mesh: Mesh, boxed: Any) -> Any:
+    """Shardings for a pytree of params or optimiser state whose leaves carry logical axis names (Flax boxes)."""
+    return nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, RULES)
+
+
+def check_batch(mesh: Mesh, rows: int, what: str) -> None:
+    """Raises InputError unless `rows` divide evenly over the devices that share a batch."""
+    shares = mesh.shape["data"] * mesh.shape["fsdp"]
+    if rows % shares:
+        raise InputError(f"{what} has {rows} rows; expected a multiple of data × fsdp ({shares})")

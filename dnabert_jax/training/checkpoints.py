@@ -1,0 +1,217 @@
+"""Checkpoints of a run: `checkpoints/<step>/` with `params`, `optimizer` and `progress`, written by Orbax.
+
+Arrays are copied off the devices and written in the background.
+
+`progress` is JSON: how far the run and its input are. It also holds a fingerprint of the arrays, so that a checkpoint
+whose files were damaged but still can be read is told from a good one. Restoring takes the newest good checkpoint, sets
+damaged ones aside under another name, and says so.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from dnabert_jax.errors import InputError, RunStopped
+from dnabert_jax.training.state import Params, State
+
+Say = Callable[[str], None]
+
+_DAMAGED = ".damaged"
+
+
+class Checkpoints:
+    """The checkpoints in one folder; a context manager that waits for saves under way.
+
+    Args:
+      folder: made when missing.
+      keep: how many stay; older ones are deleted once a newer one is whole.
+    """
+
+    def __init__(self, folder: str | Path, keep: int) -> None:
+        self._folder = Path(folder).resolve()
+        self._last_tried: int | None = None
+        try:
+            self._manager = ocp.CheckpointManager(
+                self._folder,
+                item_names=("params", "optimizer", "progress"),
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=keep, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=True
+                ),
+            )
+        except OSError as error:
+            raise RunStopped(f"{folder}: checkpoints cannot be written here ({error.strerror})") from None
+
+    def save(self, step: int, state: State, progress: dict[str, Any]) -> None:
+        """Starts to save; returns once the arrays are copied off the devices.
+
+        Args:
+          step: optimiser steps done; names the checkpoint.
+          state: params and optimiser state.
+          progress: what JSON can hold; `step` and `fingerprint` are added.
+
+        Raises:
+          RunStopped: this save or the one before it failed, such as on a full disk. The checkpoints before are whole.
+        """
+        kept = {"params": state.params, "optimizer": state.optimizer}
+        progress = {**progress, "step": step, "fingerprint": _fingerprint(kept)}
+        with self._failures():
+            self._manager.wait_until_finished()
+            self._last_tried = step
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(state.params),
+                    optimizer=ocp.args.StandardSave(state.optimizer),
+                    progress=ocp.args.JsonSave(progress),
+                ),
+                force=True,
+            )
+
+    def wait(self) -> None:
+        """Returns when the last save is whole on disk. Raises RunStopped if it failed."""
+        with self._failures():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _failures(self):
+        try:
+            yield
+        except Exception as error:
+            # Orbax and TensorStore raise a dozen kinds; whichever it is, the step was not saved.
+            good = [step for step in _steps(self._folder) if step != self._last_tried]
+            last = f"the last good checkpoint is step {max(good)}" if good else "there is no checkpoint before it"
+            raise RunStopped(
+                f"{self._folder}: saving step {self._last_tried} failed ({_first_line(error)}); {last}"
+            ) from error
+
+    def restore(self, state: State, say: Say) -> tuple[State, dict[str, Any]] | None:
+        """The newest good checkpoint, laid out like `state` (abstract arrays with shardings), and its progress.
+
+        None when there is none. Damaged ones are renamed to `<step>.damaged`, with a message each.
+
+        Raises:
+          InputError: there are checkpoints, and every one is damaged.
+        """
+        wanted = {"params": state.params, "optimizer": state.optimizer}
+
+        def read(step: int) -> tuple[State, dict[str, Any]]:
+            items, progress = _read(self._manager, step, wanted)
+            step_array = jax.device_put(jnp.asarray(step, state.step.dtype), state.step.sharding)
+            return State(step_array, items["params"], items["optimizer"]), progress
+
+        found = _newest_good(self._folder, read, say, set_aside=True)
+        self._manager.reload()
+        return found
+
+    def close(self) -> None:
+        """Waits for a save under way and lets go of the folder; a failed save is the caller's to hear of by `wait`."""
+        with contextlib.suppress(Exception):
+            self._manager.wait_until_finished()
+        with contextlib.suppress(Exception):
+            self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def restore_params(folder: str | Path, params: Params, say: Say) -> tuple[Params, int]:
+    """The params of the newest good checkpoint in a folder, which is left as it is.
+
+    Args:
+      folder: a run's `checkpoints`.
+      params: pytree of abstract arrays: what is expected.
+      say: hears of damaged checkpoints that were passed over.
+
+    Returns:
+      The params and the step that they come from.
+
+    Raises:
+      InputError: no checkpoint, none that is good, or one of other shapes.
+    """
+    folder = Path(folder).resolve()
+    if not _steps(folder):
+        raise InputError(f"{folder}: holds no checkpoint; expected one that a run has saved")
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    manager = ocp.CheckpointManager(folder, item_names=("params", "progress"), options=options)
+    with contextlib.closing(manager):
+
+        def read(step: int) -> tuple[Params, int]:
+            items, _ = _read(manager, step, {"params": params})
+            return items["params"], step
+
+        return _newest_good(folder, read, say, set_aside=False)
+
+
+def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    items = {name: ocp.args.StandardRestore(tree) for name, tree in wanted.items()}
+    read = manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **items))
+    restored = {name: read[name] for name in wanted}
+    for name, tree in wanted.items():
+        _check_shapes(tree, restored[name])
+    found = _fingerprint(restored)
+    if any(read.progress["fingerprint"][name] != value for name, value in found.items()):
+        raise ValueError("the arrays are not those that were saved")
+    return restored, read.progress
+
+
+def _newest_good(folder: Path, read: Callable[[int], Any], say: Say, *, set_aside: bool) -> Any:
+    steps = sorted(_steps(folder), reverse=True)
+    for place, step in enumerate(steps):
+        try:
+            return read(step)
+        except InputError:
+            raise
+        except Exception as error:  # what a damaged checkpoint raises depends on which byte is wrong
+            damaged = folder / str(step)
+            before = f"; taking step {steps[place + 1]}" if place + 1 < len(steps) else ""
+            say(f"{damaged}: the checkpoint is damaged ({_first_line(error)}){before}")
+            if set_aside and before:
+                shutil.rmtree(folder / f"{step}{_DAMAGED}", ignore_errors=True)
+                damaged.rename(folder / f"{step}{_DAMAGED}")
+    if steps:
+        raise InputError(f"{folder}: every checkpoint is damaged; expected at least one that is whole")
+    return None
+
+
+def _steps(folder: Path) -> list[int]:
+    return [int(each.name) for each in folder.iterdir() if each.name.isdigit()] if folder.is_dir() else []
+
+
+def _check_shapes(expected: Any, found: Any) -> None:
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(found), strict=True):
+        if a.shape != b.shape:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise InputError(f"{name} has shape {b.shape} in the checkpoint; expected {a.shape}")
+
+
+def _fingerprint(items: dict[str, Any]) -> dict[str, int]:
+    """For each pytree, a 32-bit sum over the bits of its arrays, each weighted by its place.
+
+    Integer sums do not depend on their order, so the figure is the same on any mesh.
+    """
+    return {name: int(_fingerprint_of(jax.tree.leaves(tree))) for name, tree in items.items()}
+
+
+@jax.jit
+def _fingerprint_of(leaves: list[jax.Array]) -> jax.Array:
+    total = jnp.zeros((), jnp.uint32)
+    for place, leaf in enumerate(leaves):
+        bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32) if leaf.dtype == jnp.float32 else leaf.astype(jnp.uint32)
+        total += jnp.uint32(2 * place + 1) * jnp.sum(bits, dtype=jnp.uint32)
+    return total
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of an error, at a length that fits in one of ours."""
+    text = str(error).strip() or type(error).__name__
+    line = text.splitlines()[0]
+    return line if len(line) <= 200 else line[:197] + "..."

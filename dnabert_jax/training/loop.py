@@ -1,0 +1,211 @@
+"""The training loop that pretraining and fine-tuning share: step, report, validate, save, stop.
+
+What differs between them is a `Program`. The loop owns the order of things, which is what makes a resumed run equal an
+uninterrupted one: report, then validate, then save; figures that were summed since the last report are saved with the
+state.
+"""
+
+import contextlib
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from dnabert_jax.errors import RunStopped
+from dnabert_jax.training.checkpoints import Checkpoints
+from dnabert_jax.training.progress import Display
+from dnabert_jax.training.reports import Reports
+from dnabert_jax.training.signals import StopSignals
+from dnabert_jax.training.state import State
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A training run, apart from its state.
+
+    Attributes:
+      step: (state, batch on devices) → (state, sums); donates the state.
+      batches: the batches of steps n, n + 1, ..., on devices.
+      figures: (sums since the last report, the last step's sums, steps) → figures to report.
+      validate: state → figures, or None where there is nothing to validate on.
+      after_validation: (step, state, figures) → None; what a run does with the result, such as keeping the best.
+      tokens_per_step: tokens of a batch, padding included.
+      steps: optimiser steps in all.
+      report_every, validate_every, save_every: in steps; validate_every 0 is at the end only.
+      identity: JSON that must be equal for a resumed run to read the same data in the same order.
+    """
+
+    step: Callable[[State, Any], tuple[State, dict[str, jax.Array]]]
+    batches: Callable[[int], Iterator[Any]]
+    figures: Callable[[dict[str, float], dict[str, float], int], Figures]
+    validate: Callable[[State], Figures] | None
+    after_validation: Callable[[int, State, Figures], None]
+    tokens_per_step: int
+    steps: int
+    report_every: int
+    validate_every: int
+    save_every: int
+    identity: dict[str, Any]
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, has saved, and can be started again. `step` is where it stands."""
+
+    def __init__(self, signal: str, step: int) -> None:
+        super().__init__(f"{signal}: saved step {step}; start again with the same command to go on from there")
+        self.step = step
+
+
+class _Window:
+    """Sums since the last report, kept on the devices until somebody needs them."""
+
+    def __init__(self, sums: dict[str, float] | None = None, steps: int = 0) -> None:
+        self.sums = Counter(sums or {})
+        self.steps = steps
+        self.last: dict[str, float] = {}
+        self._pending: list[tuple[int, dict[str, jax.Array]]] = []
+
+    def add(self, step: int, sums: dict[str, jax.Array]) -> None:
+        self._pending.append((step, sums))
+        self.steps += 1
+        if len(self._pending) > 2:  # bounds how far the host runs ahead of the devices
+            jax.block_until_ready(self._pending[-3][1])
+
+    def settle(self) -> None:
+        """Brings the sums to the host. Raises RunStopped at the first that is no finite number."""
+        for step, sums in jax.device_get(self._pending):
+            self.last = {name: float(value) for name, value in sums.items()}
+            wrong = [name for name, value in self.last.items() if not math.isfinite(value)]
+            if wrong:
+                name = "loss" if "loss" in wrong else wrong[0]
+                raise RunStopped(
+                    f"step {step}: {name} is {self.last[name]}; stopped without saving, so the last checkpoint stays "
+                    "good; try a lower learning rate, or float32"
+                )
+            self.sums.update(self.last)
+        self._pending.clear()
+
+
+class _Clock:
+    """Seconds of training, without what compiling, validating and saving take."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._began, self._paused = time.perf_counter(), 0.0
+        self.steps, self.tokens = 0, 0
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._paused += time.perf_counter() - began
+
+    def count(self, tokens: int) -> None:
+        self.steps += 1
+        self.tokens += tokens
+
+    def rates(self) -> Figures:
+        """`step_time_ms` and `tokens_per_second` since `restart`; nothing when no step was counted."""
+        seconds = time.perf_counter() - self._began - self._paused
+        if not self.steps:
+            return {}
+        return {"step_time_ms": 1000 * seconds / self.steps, "tokens_per_second": self.tokens / seconds}
+
+
+def run(
+    program: Program,
+    state: State,
+    progress: dict[str, Any] | None,
+    *,
+    checkpoints: Checkpoints,
+    reports: Reports,
+    display: Display,
+    stop: StopSignals,
+) -> tuple[State, Figures]:
+    """Runs to `program.steps`.
+
+    Args:
+      program: what to run.
+      state: at step 0, or as restored.
+      progress: what the checkpoint held beside the state; None for a new run.
+      checkpoints, reports, display, stop: open; the caller closes them.
+
+    Returns:
+      The last state, and the figures of the last validation (empty without one).
+
+    Raises:
+      Interrupted: a signal came; the state is saved.
+      RunStopped: a loss or gradient is no finite number, or saving failed.
+    """
+    resumed = progress is not None
+    progress = progress or {}
+    done = int(state.step)
+    saved = done if resumed else None
+    window = _Window(progress.get("window"), progress.get("window_steps", 0))
+    validated: Figures = progress.get("validated", {})
+    clock = _Clock()
+
+    def validate() -> None:
+        nonlocal validated
+        if program.validate is None:
+            return
+        window.settle()
+        with clock.paused():
+            validated = program.validate(state)
+            reports.write(done, "validation", validated)
+            display.update(done, validated, split="validation")
+            program.after_validation(done, state, validated)
+
+    def save() -> None:
+        nonlocal saved
+        window.settle()
+        with clock.paused():
+            summed = {"window": dict(window.sums), "window_steps": window.steps}
+            checkpoints.save(done, state, {"identity": program.identity, "validated": validated, **summed})
+        saved = done
+
+    if not resumed:
+        validate()
+    batches = program.batches(done)
+    while done < program.steps and not stop.received:
+        batch = next(batches, None)
+        if batch is None:
+            display.say(f"the data end after step {done}; {program.steps} steps were asked for")
+            break
+        state, sums = program.step(state, batch)
+        done += 1
+        window.add(done, sums)
+        if done == int(progress.get("step", 0)) + 1:
+            window.settle()
+            clock.restart()  # the first step compiles
+        else:
+            clock.count(program.tokens_per_step)
+        if done % program.report_every == 0 or done == program.steps:
+            window.settle()
+            figures = program.figures(window.sums, window.last, window.steps) | clock.rates()
+            reports.write(done, "train", figures)
+            display.update(done, figures)
+            window = _Window()
+            clock.restart()
+        if done < program.steps:
+            if program.validate_every and done % program.validate_every == 0:
+                validate()
+            if done % program.save_every == 0:
+                save()
+    finished = not stop.received or done == program.steps
+    if finished and saved != done:
+        validate()
+    if saved != done:
+        save()
+    checkpoints.wait()
+    if not finished:
+        raise Interrupted(stop.received, done)
+    return state, validated

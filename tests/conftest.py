@@ -1,0 +1,23 @@
+"""What every test may use: the real data where they are at hand, and one compilation cache for all processes."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# Before JAX is imported, here and in the subprocesses that tests start.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"dnabert-jax-tests-{os.getuid()}")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real human DNA for development, which lies beside the checkout and not in it."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the development data in {folder}, which are not part of the project")
+    return folder

@@ -1,0 +1,43 @@
+"""A model small enough for a test, and rows for it."""
+
+import dataclasses
+
+import numpy as np
+
+from dnabert_jax import kmers
+from dnabert_jax.config import EncoderConfig
+
+ENCODER = EncoderConfig(
+    k=3,
+    layers=2,
+    hidden=32,
+    heads=4,
+    intermediate=64,
+    max_length=64,
+    hidden_dropout=0.1,
+    attention_dropout=0.1,
+    initializer_range=0.2,  # large, so that attention is far from uniform and mistakes show
+    compute_dtype="float32",
+)
+
+
+def without_dropout(config: EncoderConfig = ENCODER) -> EncoderConfig:
+    return dataclasses.replace(config, hidden_dropout=0.0, attention_dropout=0.0)
+
+
+def rows(segments: list[list[int]], length: int, k: int = 3, seed: int = 0) -> dict[str, np.ndarray]:
+    """Rows of random segments: `segments[r]` has the number of k-mers of each segment of row r."""
+    generator = np.random.default_rng(seed)
+    batch = {name: np.zeros((len(segments), length), np.int32) for name in ("tokens", "segment_ids", "positions")}
+    for row, counts in enumerate(segments):
+        at = 0
+        for number, count in enumerate(counts, start=1):
+            bases = generator.integers(0, 4, count + k - 1).astype(np.uint8)
+            tokens = [kmers.CLS, *kmers.tokenize(bases, k), kmers.SEP]
+            place = slice(at, at + len(tokens))
+            batch["tokens"][row, place] = tokens
+            batch["segment_ids"][row, place] = number
+            batch["positions"][row, place] = range(len(tokens))
+            at += len(tokens)
+        assert at <= length
+    return batch
