@@ -88,8 +88,7 @@ def make(
         summary = Summary()
         exons = _exons_on(lengths, fasta, gtf, summary, say)
         sites = _sites(annotation.introns(exons), gtf, summary)
-        genes = exons[exons.strand != "."].groupby(["record", "strand", "gene"], as_index=False, sort=False)
-        genes = genes.agg(start=("start", "min"), end=("end", "max"))
+        genes = _genes(exons)
         if validation or test:
             territories = splits.by_region(validation, test, lengths, say)
         else:
@@ -162,6 +161,14 @@ def _sites(introns: pd.DataFrame, gtf: str | Path, summary: Summary) -> pd.DataF
     return sites
 
 
+def _genes(exons: pd.DataFrame) -> pd.DataFrame:
+    """From the first to the last base of each transcript, or of each gene where transcripts are not told."""
+    owner = exons.transcript.where(exons.transcript != "", exons.gene)
+    stranded = exons.assign(owner=owner)[exons.strand != "."]
+    spans = stranded.groupby(["record", "strand", "owner"], as_index=False, sort=False)
+    return spans.agg(start=("start", "min"), end=("end", "max"))
+
+
 def _clustered(genes: pd.DataFrame, on: list[str] | None) -> pd.DataFrame:
     """Merged stretches of overlapping genes: record, start, end and the columns of `on`."""
     found = bioframe.cluster(genes, min_dist=None, cols=("record", "start", "end"), on=on)
@@ -191,63 +198,66 @@ def _islands(
 
 
 def _examples(
-    windows: Windows,
-    loci: list[Locus],
-    sites: pd.DataFrame,
-    options: Options,
-    summary: Summary,
+    windows: Windows, loci: list[Locus], sites: pd.DataFrame, options: Options, summary: Summary
 ) -> list[Example]:
     """All sites first, then the negatives, so that no negative takes the place of a site of the same sequence."""
-    annotated = {key: np.sort(table.border.to_numpy()) for key, table in sites.groupby(["record", "strand", "kind"])}
     none = np.zeros(0, np.int64)
-    dropped = Counter({"past the end": 0, "unknown bases": 0, "not canonical": 0, "between splits": 0, "repeated": 0})
-    odd = Counter({CLASSES[kind]: 0 for kind in SITE_KINDS})
-    examples: list[Example] = []
+    by_kind = {key: np.sort(table.border.to_numpy()) for key, table in sites.groupby(["record", "strand", "kind"])}
+    annotated = {
+        locus: [_within(by_kind.get((locus.record, locus.strand, kind), none), locus) for kind in SITE_KINDS]
+        for locus in loci
+    }
     seen: set[bytes] = set()
-    wanted = []
+    examples: list[Example] = []
+    counts: dict[Locus, Counter] = {}
     for locus in loci:
-        reading = windows.around(locus)
-        counts = Counter()
-        for kind in SITE_KINDS:
-            borders = annotated.get((locus.record, locus.strand, kind), none)
-            borders = borders[np.searchsorted(borders, locus.start) : np.searchsorted(borders, locus.end, side="right")]
-            borders = _kept(borders, reading.inside(borders), dropped, "past the end")
-            borders = _kept(borders, reading.known(borders), dropped, "unknown bases")
-            canonical = np.isin(borders, reading.borders_at(*_SIGNALS[kind]))
-            odd[CLASSES[kind]] += int((~canonical).sum())
-            if not options.keep_non_canonical:
-                borders = _kept(borders, canonical, dropped, "not canonical")
-            borders = _kept(borders, reading.split(borders) != splits.NOWHERE, dropped, "between splits")
-            for border, split in zip(borders, reading.split(borders)):
-                example = _example(reading, border, kind, split)
-                if example.sequence in seen:
-                    dropped["repeated"] += 1
-                    continue
-                seen.add(example.sequence)
-                examples.append(example)
-                counts[kind, int(split)] += 1
-        wanted.append(counts)
+        if any(map(len, annotated[locus])):
+            found = _positives(windows.around(locus), annotated[locus], options, seen, summary)
+            counts[locus] = Counter((example.label, example.split) for example in found)
+            examples += found
     rng = np.random.default_rng(options.seed)
-    for locus, counts in zip(loci, wanted):
-        if counts:
-            taken = [annotated.get((locus.record, locus.strand, kind), none) for kind in SITE_KINDS]
-            reading = windows.around(locus)
-            for (kind, split), count in counts.items():
-                count *= options.negatives_per_site
-                found = _negatives(reading, kind, split, count, np.concatenate(taken), seen, rng)
-                summary.missing_negatives += count - len(found)
-                examples += found
-    summary.dropped = dict(dropped)
-    summary.non_canonical = dict(odd)
-    summary.examples = {name: dict.fromkeys(CLASSES, 0) for name in splits.NAMES}
+    for locus, wanted in counts.items():
+        reading = windows.around(locus)
+        for (kind, split), count in wanted.items():
+            count *= options.negatives_per_site
+            found = _negatives(reading, kind, split, count, np.concatenate(annotated[locus]), seen, rng)
+            summary.missing_negatives += count - len(found)
+            examples += found
     for example in examples:
         summary.examples[splits.NAMES[example.split]][CLASSES[example.label]] += 1
     return examples
 
 
-def _kept(borders: np.ndarray, keep: np.ndarray, dropped: Counter, reason: str) -> np.ndarray:
-    dropped[reason] += int((~keep).sum())
-    return borders[keep]
+def _within(borders: np.ndarray, locus: Locus) -> np.ndarray:
+    return borders[np.searchsorted(borders, locus.start) : np.searchsorted(borders, locus.end, side="right")]
+
+
+def _positives(
+    reading: Reading, annotated: list[np.ndarray], options: Options, seen: set[bytes], summary: Summary
+) -> list[Example]:
+    """Examples of the annotated sites of a locus, borders by kind; each sequence once."""
+    found = []
+
+    def keep(borders: np.ndarray, fit: np.ndarray, otherwise: str) -> np.ndarray:
+        summary.dropped[otherwise] += int((~fit).sum())
+        return borders[fit]
+
+    for kind, borders in zip(SITE_KINDS, annotated):
+        borders = keep(borders, reading.inside(borders), "past the end")
+        borders = keep(borders, reading.known(borders), "unknown bases")
+        canonical = np.isin(borders, reading.borders_at(*_SIGNALS[kind]))
+        summary.non_canonical[CLASSES[kind]] += int((~canonical).sum())
+        if not options.keep_non_canonical:
+            borders = keep(borders, canonical, "not canonical")
+        borders = keep(borders, reading.split(borders) != splits.NOWHERE, "between splits")
+        for border, split in zip(borders, reading.split(borders)):
+            example = _example(reading, border, kind, split)
+            if example.sequence in seen:
+                summary.dropped["repeated"] += 1
+            else:
+                seen.add(example.sequence)
+                found.append(example)
+    return found
 
 
 def _negatives(

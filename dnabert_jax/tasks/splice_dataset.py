@@ -23,6 +23,7 @@ SITE_KINDS = (DONOR, ACCEPTOR)
 COLUMNS = ("id", "record", "start", "end", "strand", "label", "sequence")
 
 _README = "README.md"
+_REASONS = ("past the end", "unknown bases", "not canonical", "between splits", "repeated")
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,15 @@ class Summary:
     """Between consecutive exons, counted once for each transcript."""
     sites: dict[str, int] = field(default_factory=dict)
     """Distinct donors and acceptors."""
-    non_canonical: dict[str, int] = field(default_factory=dict)
-    """Those that do not read GT or AG."""
-    dropped: dict[str, int] = field(default_factory=dict)
+    non_canonical: dict[str, int] = field(default_factory=lambda: {CLASSES[kind]: 0 for kind in SITE_KINDS})
+    """Those that do not read GT or AG, of the ones whose windows are inside their record and known."""
+    dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_REASONS, 0))
     """Sites that gave no example, by reason."""
     missing_negatives: int = 0
     """Windows labelled neither that genes were too short to give."""
-    examples: dict[str, dict[str, int]] = field(default_factory=dict)
+    examples: dict[str, dict[str, int]] = field(
+        default_factory=lambda: {name: dict.fromkeys(CLASSES, 0) for name in splits.NAMES}
+    )
     """Examples by split and class."""
     split_regions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Stretches of each split, 1-based and inclusive."""
