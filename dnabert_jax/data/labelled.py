@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dnabert_jax.data import regions, sequences, tables
+from dnabert_jax.data import regions, sequences, tables, text
 from dnabert_jax.errors import InputError
 
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
@@ -87,6 +87,7 @@ def _rows(
     path: str | Path, fasta: str | Path, label_column: int, say: Callable[[str], None]
 ) -> Iterator[tuple[int, str, np.ndarray, str]]:
     """(line, id, bases, label) of every example."""
+    text.require_rereadable(path)
     if fasta and not tables.is_table(path):
         for interval, bases in sequences.of_bed(path, fasta, label_column, say):
             named = interval.name not in ("", ".") and label_column != 4

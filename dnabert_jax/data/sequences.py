@@ -95,6 +95,7 @@ def id_of(interval: annotation.Interval) -> str:
 
 def _located(path: str | Path, fasta_path: str | Path, say: Callable[[str], None]) -> Iterator[tuple[str, Sequence]]:
     """Sequences, each with where in the file it is."""
+    text.require_rereadable(path)
     first = next((row.lstrip() for _, row in text.lines(path) if row.strip()), None)
     if first is None:
         raise InputError(f"{path}: an empty file; expected FASTA, a table with a column 'sequence', or BED")

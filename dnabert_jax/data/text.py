@@ -54,6 +54,16 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
             yield out
 
 
+def require_rereadable(path: str | Path) -> None:
+    """For readers that look at the beginning of a file before they read it all.
+
+    Raises:
+      InputError: the path is a pipe, which gives its content only once.
+    """
+    if os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode):
+        raise InputError(f"{path}: a pipe; expected a file, because its beginning is read twice")
+
+
 def is_block_gzip(path: str | Path) -> bool:
     """Whether the file begins as bgzip, the blocked gzip that a FASTA index can point into.
 

@@ -169,16 +169,16 @@ def _genes(exons: pd.DataFrame) -> pd.DataFrame:
     return spans.agg(start=("start", "min"), end=("end", "max"))
 
 
-def _clustered(genes: pd.DataFrame, on: list[str] | None) -> pd.DataFrame:
-    """Merged stretches of overlapping genes: record, start, end and the columns of `on`."""
-    found = bioframe.cluster(genes, min_dist=None, cols=("record", "start", "end"), on=on)
-    found = found[["record", *(on or []), "cluster_start", "cluster_end"]].drop_duplicates()
+def _clustered(genes: pd.DataFrame) -> pd.DataFrame:
+    """Stretches of genes that overlap on one strand: record, strand, start, end."""
+    found = bioframe.cluster(genes, min_dist=None, cols=("record", "start", "end"), on=["strand"])
+    found = found[["record", "strand", "cluster_start", "cluster_end"]].drop_duplicates()
     return found.rename(columns={"cluster_start": "start", "cluster_end": "end"})
 
 
 def _loci(genes: pd.DataFrame, lengths: Mapping[str, int]) -> list[Locus]:
     order = {name: number for number, name in enumerate(lengths)}
-    rows = _clustered(genes, ["strand"]).itertuples(index=False)
+    rows = _clustered(genes).itertuples(index=False)
     loci = [Locus(row.record, row.strand, int(row.start), int(row.end)) for row in rows]
     return sorted(loci, key=lambda locus: (order[locus.record], locus.start, locus.strand))
 
@@ -187,7 +187,7 @@ def _islands(
     genes: pd.DataFrame, sites: pd.DataFrame, lengths: Mapping[str, int]
 ) -> Iterator[tuple[str, int, int, int]]:
     """Stretches of overlapping genes on either strand with the sites in them, in genome order."""
-    islands = _clustered(genes, None)
+    islands = _clustered(genes.assign(strand="."))
     for record in lengths:
         here = islands[islands.record == record].sort_values("start")
         borders = np.sort(sites.border[sites.record == record].to_numpy())

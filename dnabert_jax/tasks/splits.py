@@ -72,8 +72,8 @@ def by_region(
     Raises:
       InputError: as `regions.resolve`, or a stretch that is named for both.
     """
-    named = [(region, VALIDATION) for region in regions.resolve(validation, lengths, say)]
-    named += [(region, TEST) for region in regions.resolve(test, lengths, say)]
+    owners = [VALIDATION] * len(validation) + [TEST] * len(test)
+    named = list(zip(regions.resolve([*validation, *test], lengths, say), owners))
     for region, owner in named:
         for other, other_owner in named:
             if (

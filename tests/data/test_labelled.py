@@ -1,6 +1,7 @@
 """Labelled data from every format, and each wrong line by its number."""
 
 import gzip
+import os
 import re
 
 import numpy as np
@@ -154,3 +155,12 @@ def test_dnaberts_own_file(shared_data):
     assert found.labels.tolist() == [int(label) for _, label in rows]
     assert [each[:6] for each in letters(found)] == [text.split()[0] for text, _ in rows]
     assert [len(each) for each in found.sequences] == [len(text.split()) + 5 for text, _ in rows]
+
+
+def test_a_pipe_is_refused():
+    reading, writing = os.pipe()
+    os.write(writing, b"sequence,label\nACGT,1\nCCCC,0\n")
+    os.close(writing)
+    with pytest.raises(InputError, match="a pipe; expected a file"):
+        read(f"/dev/fd/{reading}")
+    os.close(reading)

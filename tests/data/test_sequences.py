@@ -1,6 +1,7 @@
 """Sequences to predict on: the same bases from every kind of file, in order, and one line for what is wrong."""
 
 import gzip
+import os
 import re
 
 import numpy as np
@@ -123,3 +124,12 @@ def test_real_peaks_as_fasta_and_as_table(tmp_path, shared_data):
     again = list(sequences.read(write(tmp_path, "id\tsequence\n" + "".join(lines)), k=6))
     assert [each.id for each in again] == [each.id for each in found]
     assert all(np.array_equal(a.bases, b.bases) for a, b in zip(again, found))
+
+
+def test_a_pipe_is_refused():
+    reading, writing = os.pipe()
+    os.write(writing, b"sequence,label\nACGT,1\nCCCC,0\n")
+    os.close(writing)
+    with pytest.raises(InputError, match="a pipe; expected a file"):
+        list(sequences.read(f"/dev/fd/{reading}", k=3))
+    os.close(reading)

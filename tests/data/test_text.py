@@ -149,6 +149,17 @@ def test_a_pipe(tmp_path):
     os.close(reading)
 
 
+def test_a_pipe_is_read_only_once(tmp_path):
+    reading, writing = os.pipe()
+    with pytest.raises(InputError, match="a pipe; expected a file"):
+        text.require_rereadable(f"/dev/fd/{reading}")
+    os.close(reading)
+    os.close(writing)
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "missing", tmp_path):
+        text.require_rereadable(path)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.text("ab \t\r\n\x0b\x0c\x85\u2028é", max_size=30), st.booleans())
 def test_lines_are_those_of_a_regular_expression(tmp_path_factory, content, mark):
