@@ -291,8 +291,6 @@ class FinetuneConfig:
     """Train the classifier only, on the frozen encoder (a linear probe)."""
     reverse_complement: bool = False
     """Read each training sequence from either strand with probability one half. Only right for unstranded labels."""
-    compute_dtype: Literal["", "bfloat16", "float32"] = ""
-    """Type of activations; empty takes the encoder's."""
     report_every: int = 20
     """Steps between training reports."""
     data: LabelledConfig = field(default_factory=LabelledConfig)

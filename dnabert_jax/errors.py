@@ -1,4 +1,4 @@
-"""The two ways in which a run ends badly without being a defect; `dnabert_jax.cli` turns each into one line."""
+"""The ways in which a run ends early without being a defect; `dnabert_jax.cli` turns each into one line."""
 
 
 class InputError(ValueError):
@@ -10,3 +10,7 @@ class InputError(ValueError):
 
 class RunStopped(RuntimeError):
     """A run that began well could not go on, such as a loss that is no number or a full disk. Exit status 1."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, has saved, and can be started again. Exit status 75."""

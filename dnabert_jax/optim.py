@@ -1,5 +1,6 @@
 """AdamW, its learning-rate schedule, and what decays and what does not."""
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -23,16 +24,22 @@ def schedule(config: OptimizerConfig) -> optax.Schedule:
 
 def decays(params: Any) -> Any:
     """A pytree of bools like `params`: True for kernels and embedding tables, False for biases and LayerNorm params."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)
+
+    def decays_here(path: tuple, _: Any) -> bool:
+        # Before they are unboxed, params end in the box's attribute; the param's name is the last key of a dict.
+        names = [each.key for each in path if isinstance(each, jax.tree_util.DictKey)]
+        return names[-1] not in ("bias", "scale")
+
+    return jax.tree_util.tree_map_with_path(decays_here, params)
 
 
-def adamw(config: OptimizerConfig, trainable: Any = None) -> optax.GradientTransformation:
+def adamw(config: OptimizerConfig, trained: Collection[str] | None = None) -> optax.GradientTransformation:
     """Gradient clipping by global norm, then AdamW (Loshchilov & Hutter 2019) with decay on what `decays` names.
 
     Args:
       config: values.
-      trainable: pytree of bools like the params; where False the param is left as it is and keeps no moments, and its
-        gradient does not count towards the norm. None trains all.
+      trained: top-level names of the params that are trained. The others stay as they are, keep no moments, and their
+        gradients do not count towards the norm. None trains all.
     """
     update = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
@@ -45,7 +52,13 @@ def adamw(config: OptimizerConfig, trainable: Any = None) -> optax.GradientTrans
             mask=decays,
         ),
     )
-    if trainable is None:
+    if trained is None:
         return update
-    labels = jax.tree.map(lambda each: "trained" if each else "frozen", trainable)
+
+    def labels(params: Any) -> Any:
+        return {
+            name: jax.tree.map(lambda _, label="trained" if name in trained else "frozen": label, tree)
+            for name, tree in params.items()
+        }
+
     return optax.multi_transform({"trained": update, "frozen": optax.set_to_zero()}, labels)

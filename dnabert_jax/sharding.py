@@ -48,10 +48,10 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
 
 
 @contextlib.contextmanager
-def use(mesh: Mesh) -> Iterator[None]:
-    """Makes `mesh` and RULES the ones that logical constraints in the model refer to."""
+def use(mesh: Mesh) -> Iterator[Mesh]:
+    """Makes `mesh` and RULES the ones that logical constraints in the model refer to, and yields the mesh."""
     with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
-        yield
+        yield mesh
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -3,6 +3,9 @@
 Both keep the encoder's params under the key `encoder`, so that they pass from one model to the other as they are.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -92,3 +95,17 @@ class SequenceClassifier(nn.Module):
         if not deterministic:
             pooled = dropout(pooled, self.dropout, self.make_rng("dropout"))
         return self.classifier(pooled)
+
+
+def class_probabilities(model: SequenceClassifier) -> Callable[[Any, dict[str, jax.Array]], jax.Array]:
+    """A jitted function (params, batch) → float32[batch, classes], each row a distribution; dropout is off.
+
+    The batch has `tokens`, `segment_ids` and `positions`, int32[batch, length] each; other entries are left alone.
+    """
+
+    @jax.jit
+    def probabilities(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
+        inputs = (batch["tokens"], batch["segment_ids"], batch["positions"])
+        return jax.nn.softmax(model.apply({"params": params}, *inputs, deterministic=True))
+
+    return probabilities

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from dnabert_jax.errors import RunStopped
+from dnabert_jax.errors import Interrupted, RunStopped
 from dnabert_jax.training.checkpoints import Checkpoints
 from dnabert_jax.training.progress import Display
 from dnabert_jax.training.reports import Reports
@@ -34,6 +34,7 @@ class Program:
       batches: the batches of steps n, n + 1, ..., on devices.
       figures: (sums since the last report, the last step's sums, steps) → figures to report.
       validate: state → figures, or None where there is nothing to validate on.
+      validate_first: whether a new run validates before its first step.
       after_validation: (step, state, figures) → None; what a run does with the result, such as keeping the best.
       tokens_per_step: tokens of a batch, padding included.
       steps: optimiser steps in all.
@@ -45,6 +46,7 @@ class Program:
     batches: Callable[[int], Iterator[Any]]
     figures: Callable[[dict[str, float], dict[str, float], int], Figures]
     validate: Callable[[State], Figures] | None
+    validate_first: bool
     after_validation: Callable[[int, State, Figures], None]
     tokens_per_step: int
     steps: int
@@ -52,14 +54,6 @@ class Program:
     validate_every: int
     save_every: int
     identity: dict[str, Any]
-
-
-class Interrupted(Exception):
-    """The run was asked to stop, has saved, and can be started again. `step` is where it stands."""
-
-    def __init__(self, signal: str, step: int) -> None:
-        super().__init__(f"{signal}: saved step {step}; start again with the same command to go on from there")
-        self.step = step
 
 
 class _Window:
@@ -172,7 +166,7 @@ def run(
             checkpoints.save(done, state, {"identity": program.identity, "validated": validated, **summed})
         saved = done
 
-    if not resumed:
+    if program.validate_first and not resumed:
         validate()
     batches = program.batches(done)
     while done < program.steps and not stop.received:
@@ -207,5 +201,5 @@ def run(
         save()
     checkpoints.wait()
     if not finished:
-        raise Interrupted(stop.received, done)
+        raise Interrupted(f"{stop.received}: saved step {done}; start again with the same command to go on from there")
     return state, validated

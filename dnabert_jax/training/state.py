@@ -31,33 +31,49 @@ class State:
     optimizer: optax.OptState
 
 
-def create(
-    init: Callable[[jax.Array], Params], optimizer: optax.GradientTransformation, key: jax.Array, mesh: Mesh
-) -> tuple[State, State]:
-    """The state at step 0, made on the devices that will hold it.
+Init = Callable[[jax.Array], Params]
+"""Random key → params whose leaves carry logical axis names: `Module.init(...)["params"]`."""
+
+
+def layout(init: Init, optimizer: optax.GradientTransformation, key: jax.Array, mesh: Mesh) -> State:
+    """Shapes, dtypes and shardings of a run's state, without making it.
 
     Args:
-      init: random key → params whose leaves carry logical axis names (`Module.init(...)["params"]`).
+      init: makes params.
       optimizer: its state takes the layout of the params that it belongs to.
-      key: random key of the initial params.
+      key: random key, of which only the type matters.
       mesh: from `sharding.make_mesh`; must be in use.
 
     Returns:
-      The state and a `State` of shardings.
+      A State of `jax.ShapeDtypeStruct` with shardings.
     """
-
-    def make(key: jax.Array) -> State:
-        params = init(key)
-        return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-
-    shardings = sharding.parameter_shardings(mesh, jax.eval_shape(make, key))
-    made = jax.jit(lambda key: nn.unbox(make(key)), out_shardings=shardings)(key)
-    return made, shardings
+    return _laid_out(jax.eval_shape(lambda key: _make(init, optimizer, key), key), mesh)
 
 
-def abstract(state: State) -> State:
-    """Shapes, dtypes and shardings of a state, as restoring from a checkpoint needs them."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+def parameter_layout(init: Init, key: jax.Array, mesh: Mesh) -> Params:
+    """The `params` of `layout`, without an optimiser."""
+    return _laid_out(jax.eval_shape(init, key), mesh)
+
+
+def create(init: Init, optimizer: optax.GradientTransformation, key: jax.Array, like: State) -> State:
+    """The state at step 0, made on the devices that hold it; `like` is from `layout`."""
+    make = jax.jit(lambda key: nn.unbox(_make(init, optimizer, key)), out_shardings=shardings(like))
+    return make(key)
+
+
+def shardings(like: State) -> State:
+    """The shardings alone, as `jax.jit` takes them."""
+    return jax.tree.map(lambda x: x.sharding, like)
+
+
+def _laid_out(boxed: Any, mesh: Mesh) -> Any:
+    where = sharding.parameter_shardings(mesh, boxed)
+    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), nn.unbox(boxed), where)
+
+
+def _make(init: Init, optimizer: optax.GradientTransformation, key: jax.Array) -> State:
+    params = init(key)
+    return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
 def parameter_count(params: Params) -> int:

@@ -1,0 +1,207 @@
+"""Masked-LM pretraining: from a config to a workdir with checkpoints, metrics and a result."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from dnabert_jax import masking, objectives, optim, sharding
+from dnabert_jax.config import PretrainConfig
+from dnabert_jax.data import loader, shards
+from dnabert_jax.errors import InputError
+from dnabert_jax.model.heads import MaskedLanguageModel
+from dnabert_jax.training import loop, reports, state, step, workdir
+from dnabert_jax.training.checkpoints import Checkpoints
+from dnabert_jax.training.progress import display
+from dnabert_jax.training.signals import StopSignals
+
+Say = Callable[[str], None]
+
+
+def run(config: PretrainConfig, say: Say) -> dict[str, Any]:
+    """Pretrains, or goes on where an earlier start in the same workdir stopped.
+
+    Args:
+      config: complete; its workdir is made when missing.
+      say: hears of what is skipped or taken up again.
+
+    Returns:
+      What `result.json` holds: steps, number of parameters, and the validation figures before and after.
+
+    Raises:
+      InputError: bad data, a mesh that the devices do not make, or a workdir of another run.
+      RunStopped: a loss that is no number, or a full disk.
+      Interrupted: SIGTERM or Ctrl-C; the state is saved.
+    """
+    if not config.data.path:
+        raise InputError("data.path is empty; give the folder that `dnabert build` wrote with --data.path")
+    with StopSignals() as stop:
+        mesh = sharding.make_mesh(config.mesh)
+        rows = config.batch_size // config.accumulation
+        sharding.check_batch(mesh, rows, "batch_size / accumulation")
+        train = shards.open_split(config.data.path, "train")
+        validation = None
+        if shards.has_split(config.data.path, "validation"):
+            validation = shards.open_split(config.data.path, "validation")
+        with workdir.lock(config.workdir), sharding.use(mesh):
+            pipeline = loader.Pretraining(train, config)
+            workdir.claim(config.workdir, config)
+            if validation is None:
+                say(f"{config.data.path}: no validation split, so nothing is validated")
+            return _run(config, pipeline, validation, mesh, stop, say)
+
+
+def _run(config: PretrainConfig, pipeline, validation, mesh: Mesh, stop: StopSignals, say: Say) -> dict[str, Any]:
+    folder = Path(config.workdir)
+    optimizer = optim.adamw(config.optimizer)
+    key = jax.random.key(config.seed)
+    params_key, step_key, validation_key = jax.random.split(key, 3)
+    init = initializer(config)
+    like = state.layout(init, optimizer, params_key, mesh)
+    with Checkpoints(folder / "checkpoints", config.loop.keep) as checkpoints:
+        restored = checkpoints.restore(like, say)
+        current, progress = restored or (state.create(init, optimizer, params_key, like), None)
+        start = int(current.step)
+        if progress:
+            say(f"resuming from step {start}")
+            check_identity(config.data.path, progress["identity"], pipeline.identity)
+        if start > config.loop.steps:
+            raise InputError(f"{folder}: is at step {start} already; expected loop.steps of at least that")
+        program = loop.Program(
+            step=step.make(
+                _loss(config),
+                _mask(config),
+                optimizer,
+                optim.schedule(config.optimizer),
+                parts=config.accumulation,
+                key=step_key,
+                mesh=mesh,
+                shardings=state.shardings(like),
+            ),
+            batches=lambda start: on_devices(pipeline.batches(start), mesh),
+            figures=_figures(config),
+            validate=_validation(config, validation, mesh, validation_key) if validation else None,
+            validate_first=True,
+            after_validation=lambda *_: None,
+            tokens_per_step=config.batch_size * config.row_length,
+            steps=config.loop.steps,
+            report_every=config.loop.report_every,
+            validate_every=config.loop.validate_every,
+            save_every=config.loop.save_every,
+            identity=pipeline.identity,
+        )
+        with (
+            reports.Reports(folder, start if progress else None) as reported,
+            display(config.loop.steps, start, title=f"pretraining {folder.name}") as shown,
+        ):
+            final, validated = loop.run(
+                program,
+                current,
+                progress,
+                checkpoints=checkpoints,
+                reports=reported,
+                display=shown,
+                stop=stop,
+            )
+    first = next((each for each in reports.read(folder) if each["split"] == "validation"), None)
+    result = {
+        "steps": int(final.step),
+        "parameters": state.parameter_count(final.params),
+        "validation_before": first and {name: value for name, value in first.items() if name not in ("step", "split")},
+        "validation": validated or None,
+    }
+    workdir.write_json(folder / "result.json", result)
+    return result
+
+
+def initializer(config: PretrainConfig) -> state.Init:
+    """Random key → params of the masked-LM model, boxed with their logical axes."""
+    model = MaskedLanguageModel(config.encoder)
+    row = jnp.zeros((1, config.row_length), jnp.int32)
+    return lambda key: model.init(key, row, row, row, row[:, :1], deterministic=True)["params"]
+
+
+def check_identity(where: str, saved: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raises InputError when a run is resumed on data other than it began with."""
+    changed = [name for name in found if saved.get(name) != found[name]]
+    if changed:
+        listed = ", ".join(f"{name} ({saved.get(name)} → {found[name]})" for name in changed)
+        raise InputError(f"{where}: not the data that this run began with: {listed}; expected the same data")
+
+
+def _mask(config: PretrainConfig):
+    def prepare(batch, key, step):
+        masked = masking.mask(key, batch, config.masking, k=config.encoder.k, step=step)
+        return masked, jnp.sum(masked.weights)
+
+    return prepare
+
+
+def _loss(config: PretrainConfig) -> step.Loss:
+    model = MaskedLanguageModel(config.encoder)
+
+    def loss(params, batch, key):
+        logits = model.apply(
+            {"params": params},
+            batch.tokens,
+            batch.segment_ids,
+            batch.positions,
+            batch.slots,
+            deterministic=False,
+            rngs={"dropout": key},
+        )
+        total, sums = objectives.masked_lm(logits, batch, config.encoder.k)
+        return total, sums | {"useful_tokens": jnp.sum(batch.segment_ids > 0).astype(jnp.float32)}
+
+    return loss
+
+
+def _figures(config: PretrainConfig):
+    tokens = config.batch_size * config.row_length
+
+    def figures(sums: dict[str, float], last: dict[str, float], steps: int) -> loop.Figures:
+        return {
+            **objectives.masked_lm_figures(sums),
+            "learning_rate": last["learning_rate"],
+            "gradient_norm": sums["gradient_norm"] / steps,
+            "useful_share": sums["useful_tokens"] / (tokens * steps),
+        }
+
+    return figures
+
+
+def _validation(config: PretrainConfig, split: shards.Split, mesh: Mesh, key: jax.Array):
+    """The same held-out rows under the same masks, each time."""
+    model = MaskedLanguageModel(config.encoder)
+    rows = config.batch_size // config.accumulation
+    batches = loader.evaluation_batches(split, config, rows, config.loop.validation_batches)
+
+    @jax.jit
+    def evaluate(params, batch, number):
+        masked = masking.mask(
+            jax.random.fold_in(key, number), batch, config.masking, k=config.encoder.k, evaluation=True
+        )
+        inputs = (masked.tokens, masked.segment_ids, masked.positions, masked.slots)
+        logits = model.apply({"params": params}, *inputs, deterministic=True)
+        return objectives.masked_lm(logits, masked, config.encoder.k)[1]
+
+    def validate(current: state.State) -> loop.Figures:
+        sums: Counter = Counter()
+        for number, batch in enumerate(on_devices(iter(batches), mesh)):
+            found = jax.device_get(evaluate(current.params, batch, np.int32(number)))
+            sums.update({name: float(value) for name, value in found.items()})
+        return objectives.masked_lm_figures(sums)
+
+    return validate
+
+
+def on_devices(batches: Iterator[dict[str, np.ndarray]], mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
+    """Batches of NumPy arrays, each laid on the mesh by rows."""
+    where = sharding.batch_sharding(mesh)
+    for batch in batches:
+        yield {name: jax.make_array_from_process_local_data(where, value) for name, value in batch.items()}
