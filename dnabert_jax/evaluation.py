@@ -37,9 +37,10 @@ def classification_figures(labels: np.ndarray, probabilities: np.ndarray, classe
       Python numbers, ready for JSON: `examples`, `accuracy`, `f1`, `precision` and `recall` (macro: the mean over the
       classes that have examples), `mcc` (of Gorodkin for more than two classes), `auroc`, `auprc` (the average
       precision), `per_class` (name → `examples`, `f1`, `precision`, `recall`, `auroc`, `auprc`) and `confusion_matrix`
-      (rows are the true class, columns the predicted one). The precision of a class that is never predicted is 0. What
-      is undefined is None: all figures of a class without examples, and `mcc`, `auroc` and `auprc` where all examples
-      are of one class.
+      (rows are the true class, columns the predicted one). The precision of a class that is never predicted is 0, and
+      so is `mcc` where all examples or all predictions are of one class, by the usual convention. What else is
+      undefined is None: every figure of a class without examples, and `auroc` and `auprc` where all examples are of one
+      class.
 
     Raises:
       InputError: there are no examples.
@@ -70,7 +71,7 @@ def classification_figures(labels: np.ndarray, probabilities: np.ndarray, classe
         "f1": _mean(per_class, "f1"),
         "precision": _mean(per_class, "precision"),
         "recall": _mean(per_class, "recall"),
-        "mcc": float(matthews_corrcoef(labels, predicted)) if (support > 0).sum() > 1 else None,
+        "mcc": float(matthews_corrcoef(labels, predicted)) if (support > 0).sum() > 1 else 0.0,
         "auroc": _mean(ranked, "auroc"),
         "auprc": _mean(ranked, "auprc"),
         "per_class": dict(zip(classes, per_class, strict=True)),

@@ -151,7 +151,7 @@ def test_a_class_without_examples_is_undefined_and_left_out_of_the_means():
 def test_examples_of_one_class_leave_the_ranking_undefined():
     found = classification_figures(np.zeros(5, int), np.tile([0.9, 0.1], (5, 1)), ("no", "yes"))
     assert found["accuracy"] == found["f1"] == 1
-    assert found["mcc"] is None
+    assert found["mcc"] == 0
     assert found["auroc"] is None
     assert found["auprc"] is None
 
