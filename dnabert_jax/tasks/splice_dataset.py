@@ -74,6 +74,19 @@ class Summary:
     split_regions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Stretches of each split, 1-based and inclusive."""
 
+    def __str__(self) -> str:
+        """A line for each split that has examples, then one for the sites that gave none."""
+        lines = [
+            f"{name}: {', '.join(f'{count:,} {label}' for label, count in counts.items())}"
+            for name, counts in self.examples.items()
+            if any(counts.values())
+        ]
+        dropped = [f"{count:,} {reason}" for reason, count in self.dropped.items() if count]
+        lines.append(f"dropped sites: {', '.join(dropped) or 'none'}")
+        if self.missing_negatives:
+            lines.append(f"negatives that genes were too short to give: {self.missing_negatives:,}")
+        return "\n".join(lines)
+
 
 class Example(NamedTuple):
     """A window around a border, of one class."""
@@ -108,11 +121,15 @@ def write(out: Path, examples: list[Example], options: Options, summary: Summary
     """Writes the folder under a temporary name and renames it; splits without examples get no file.
 
     Raises:
+      InputError: there can be no folder in that place.
       RunStopped: the files could not be written.
     """
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made ({error.strerror or error}); expected a place for a folder") from None
+    try:
         for split in sorted({example.split for example in examples}):
             with open(partial / f"{splits.NAMES[split]}.tsv", "w", encoding="utf-8", newline="\n") as file:
                 file.write("\t".join(COLUMNS) + "\n")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dnabert_jax.data import labelled, regions
-from dnabert_jax.errors import InputError, RunStopped
+from dnabert_jax.errors import InputError
 from dnabert_jax.tasks import splice
 
 HALF = 10
@@ -386,7 +386,7 @@ def test_a_file_in_the_way(small, tmp_path):
 def test_a_folder_that_cannot_be_made(tmp_path):
     sequence, rows = make_genome()
     fasta, gtf = write_fasta(tmp_path / "genome.fa", {"20": sequence}), write_gtf(tmp_path / "exons.gtf", rows)
-    with pytest.raises(RunStopped, match=re.escape(f"{gtf}/out: cannot be written")):
+    with pytest.raises(InputError, match=re.escape(f"{gtf}/out: cannot be made")):
         splice.make(fasta, gtf, gtf / "out", window=20, say=print)
 
 
