@@ -1,4 +1,4 @@
-"""Attention against a loop over queries in NumPy, a packed row against each of its segments alone, and kernel choice."""
+"""Attention against a loop over queries, a packed row against its segments alone, and the choice of kernel."""
 
 import jax
 import jax.numpy as jnp

@@ -1,0 +1,171 @@
+"""Batches for the devices: Grain pipelines over batch numbers.
+
+Batch i is a function of the config, the seed and i alone. So the number of the next batch is the whole position of the
+input, reading can begin anywhere, and threads read ahead without changing anything.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from dnabert_jax import kmers
+from dnabert_jax.config import PretrainConfig
+from dnabert_jax.data.labelled import Examples
+from dnabert_jax.data.rows import Batch, Rows
+from dnabert_jax.data.shards import Split
+from dnabert_jax.errors import InputError
+
+_ENDLESS = 2**48
+_READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+_EVALUATION_SEED = 0
+
+
+class Pretraining:
+    """The training rows of a pretraining run.
+
+    Args:
+      split: the training bases.
+      config: of the run.
+
+    Attributes:
+      identity: JSON that is equal exactly when the batches are.
+
+    Raises:
+      InputError: the split is too small for a segment, or `data.epochs` of it too small for a batch.
+    """
+
+    def __init__(self, split: Split, config: PretrainConfig) -> None:
+        self._rows = _rows(split, config, config.seed)
+        self._batch_size = config.batch_size
+        self._stop = _ENDLESS
+        if config.data.epochs:
+            self._stop = self._rows.per_epoch * config.data.epochs // config.batch_size
+            if not self._stop:
+                raise InputError(
+                    f"{config.data.path}: {config.data.epochs} epochs make {self._rows.per_epoch * config.data.epochs} "
+                    f"rows, less than a batch of {config.batch_size}; expected a smaller batch_size or more epochs"
+                )
+        self.identity: dict[str, Any] = {"bases": split.fingerprint, "rows_per_epoch": self._rows.per_epoch}
+
+    def batches(self, start: int = 0, process: int = 0, processes: int = 1) -> Iterator[Batch]:
+        """Batches `start`, `start + 1`, ...; an epoch may end within one. The last, incomplete one is left out.
+
+        Args:
+          start: number of the first batch.
+          process, processes: which equal share of every batch's rows is read, of how many.
+
+        Yields:
+          Batch of int32[batch_size / processes, row_length].
+        """
+        share = self._batch_size // processes
+
+        def batch(number: int) -> Batch:
+            first = number * self._batch_size + process * share
+            return self._rows.take(np.arange(first, first + share))
+
+        return iter(grain.MapDataset.range(start, self._stop).map(batch).to_iter_dataset(_READ))
+
+
+def evaluation_batches(split: Split, config: PretrainConfig, batch_size: int, count: int) -> list[Batch]:
+    """The held-out rows of a run, the same each time: cut, not flipped, independent of the run's seed.
+
+    Args:
+      split: the validation bases.
+      config: lengths and packing as for training.
+      batch_size: rows of each batch; the last is filled up with empty rows.
+      count: most batches; fewer where the split has no more rows.
+
+    Returns:
+      Batches of int32[batch_size, row_length].
+    """
+    rows = _rows(split, config, _EVALUATION_SEED, method="cut", reverse_complement=False)
+    wanted = min(count * batch_size, rows.per_epoch)
+    batches = []
+    for first in range(0, wanted, batch_size):
+        batch = rows.take(np.arange(first, min(first + batch_size, wanted)))
+        missing = batch_size - len(batch["tokens"])
+        batches.append({name: np.pad(value, ((0, missing), (0, 0))) for name, value in batch.items()})
+    return batches
+
+
+def labelled_batches(
+    examples: Examples,
+    *,
+    batch_size: int,
+    k: int,
+    length: int,
+    shuffle: bool = False,
+    reverse_complement: bool = False,
+    seed: int = 0,
+    epoch: int = 0,
+    start_batch: int = 0,
+) -> Iterator[dict[str, np.ndarray]]:
+    """One pass over labelled sequences, one a row.
+
+    Args:
+      examples: sequences of at most `length - 2` k-mers.
+      batch_size: rows; the last batch is filled up with copies of its first row that weigh nothing.
+      k: k-mer length.
+      length: tokens of a row.
+      shuffle: in an order that follows from `seed` and `epoch`; otherwise in file order.
+      reverse_complement: read each sequence from either strand with probability one half.
+      seed, epoch: of the order and the strands.
+      start_batch: number of the first batch.
+
+    Yields:
+      `tokens`, `segment_ids`, `positions`: int32[batch_size, length]; `labels`: int32[batch_size]; `weights`:
+      float32[batch_size], 0 for rows that only fill.
+    """
+    count = len(examples.labels)
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(count) if shuffle else np.arange(count)
+    flipped = generator.random(count) < 0.5 if reverse_complement else np.zeros(count, bool)
+
+    def batch(number: int) -> dict[str, np.ndarray]:
+        these = order[number * batch_size : (number + 1) * batch_size]
+        weights = np.zeros(batch_size, np.float32)
+        weights[: len(these)] = 1
+        these = np.append(these, np.full(batch_size - len(these), these[0]))
+        sequences = [
+            kmers.reverse_complement(examples.sequences[i]) if flipped[i] else examples.sequences[i] for i in these
+        ]
+        rows = sequence_batch(sequences, k=k, length=length)
+        return {**rows, "labels": examples.labels[these], "weights": weights}
+
+    batches = -(-count // batch_size)
+    return iter(grain.MapDataset.range(start_batch, batches).map(batch).to_iter_dataset(_READ))
+
+
+def sequence_batch(sequences: Sequence[np.ndarray], *, k: int, length: int) -> Batch:
+    """Sequences as rows of one segment each.
+
+    Args:
+      sequences: uint8[n_i] of bases, each of 1 to `length - 2` k-mers.
+      k: k-mer length.
+      length: tokens of a row.
+
+    Returns:
+      Batch of int32[len(sequences), length].
+    """
+    batch = {name: np.zeros((len(sequences), length), np.int32) for name in ("tokens", "segment_ids", "positions")}
+    for row, bases in enumerate(sequences):
+        tokens = kmers.tokenize(bases, k)
+        end = len(tokens) + 2
+        batch["tokens"][row, :end] = [kmers.CLS, *tokens, kmers.SEP]
+        batch["segment_ids"][row, :end] = 1
+        batch["positions"][row, :end] = np.arange(end)
+    return batch
+
+
+def _rows(split: Split, config: PretrainConfig, seed: int, **changes: Any) -> Rows:
+    return Rows(
+        split,
+        dataclasses.replace(config.data, **changes),
+        k=config.encoder.k,
+        max_kmers=config.encoder.max_kmers,
+        row_length=config.row_length,
+        seed=seed,
+    )
