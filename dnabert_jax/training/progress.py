@@ -140,7 +140,7 @@ class _Board:
         return Group(*([self._table()] if self._figures else []), self._bar())
 
     def _table(self) -> Table:
-        figures = self._figures
+        figures = dict(sorted(self._figures.items(), key=lambda item: item[0] != "train"))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
         table.add_column("figure", style="cyan", no_wrap=True)
         for split in figures:
@@ -193,9 +193,12 @@ def _shown(name: str, value: Any) -> str:
         return f"{number:.2e}"
     if name.endswith(_SHARES):
         return f"{number:.1%}"
-    if name.endswith("_per_second") or isinstance(value, Integral) or number == 0:
+    whole = isinstance(value, Integral) or (number.is_integer() and abs(number) >= 10)
+    if whole or number == 0 or abs(number) >= 1000:
         return f"{number:,.0f}"
-    return f"{number:.4f}" if 1e-3 <= abs(number) < 1e6 else f"{number:.3e}"
+    if abs(number) >= 10:
+        return f"{number:.2f}"
+    return f"{number:.4f}" if abs(number) >= 1e-3 else f"{number:.2e}"
 
 
 def _duration(seconds: float) -> str:

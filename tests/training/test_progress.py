@@ -51,6 +51,29 @@ def test_a_report_is_one_line_with_the_figures_in_a_fixed_order():
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("loss", 2.0, "2.0000"),
+        ("loss", 12.25, "12.25"),
+        ("gradient_norm", 0.000123456, "1.23e-04"),
+        ("gradient_norm", float("inf"), "inf"),
+        ("unplaced_tokens", 0.0, "0"),
+        ("masked_tokens", 654.0, "654"),
+        ("examples", 5, "5"),
+        ("tokens_per_second", 1234567.8, "1,234,568"),
+        ("accuracy", 0.98765, "98.8%"),
+        ("mcc", -0.5, "-0.5000"),
+        ("note", "text", "text"),
+    ],
+)
+def test_each_figure_has_the_digits_that_matter(name, value, shown):
+    out = io.StringIO()
+    with display(10, stream=out) as board:
+        board.update(1, {name: value})
+    assert out.getvalue() == f"step 1/10  train  {name} {shown}\n"
+
+
 def test_updates_without_figures_print_nothing_and_missing_ones_are_left_out():
     out = io.StringIO()
     with display(100, stream=out) as shown:
@@ -105,8 +128,8 @@ def test_no_codes_reach_a_dumb_terminal(monkeypatch):
 def test_the_terminal_shows_every_figure_and_keeps_those_that_are_missing_later(terminal):
     with display(1000, 100, title="pretraining", stream=terminal) as shown:
         shown.say("resumed from [step] 100")
+        shown.update(100, {"bits_per_base": 1.875}, "validation")
         shown.update(200, FIGURES)
-        shown.update(200, {"bits_per_base": 1.875}, "validation")
         shown.update(300, {"loss": 4.125, "bits_per_base": None})
         shown.update(301)
     assert "resumed from [step] 100" in terminal.text()
