@@ -25,7 +25,7 @@ def shown(console: Console | None = None) -> Iterator[Callable[[Progress], None]
       What `build.build` takes as `progress`.
     """
     console = console or Console(stderr=True)
-    if console.is_terminal:
+    if console.is_terminal and not console.is_dumb_terminal:
         with _bar(console) as update:
             yield update
     else:

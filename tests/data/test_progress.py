@@ -1,6 +1,7 @@
 """What is shown while a genome is built, on a terminal and in a log."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -10,7 +11,9 @@ from dnabert_jax.data.build import Progress
 
 
 def _console(terminal):
-    return Console(file=io.StringIO(), force_terminal=terminal, width=120, legacy_windows=False)
+    # Whatever TERM says where the tests run.
+    environment = {"TERM": "xterm"}
+    return Console(file=io.StringIO(), force_terminal=terminal, width=120, legacy_windows=False, _environ=environment)
 
 
 class _Clock:
@@ -24,7 +27,7 @@ class _Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = _Clock()
-    monkeypatch.setattr(progress.time, "monotonic", clock)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=clock))
     return clock
 
 
