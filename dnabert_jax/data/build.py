@@ -101,6 +101,8 @@ def build(
       RunStopped: the shards could not be written, as when the disk is full.
     """
     out = Path(out)
+    if out.is_symlink():
+        out = out.resolve()  # the link stays, and the dataset goes where it points
     _check(fasta, out, chunk, min_length, overwrite)
     paths = [Path(path) for path in fasta]
     selection = _select(paths, include, exclude, validation, min_length, say)
@@ -127,7 +129,9 @@ class _Selection:
 
 
 def _check(fasta: Sequence[str | Path], out: Path, chunk: int, min_length: int, overwrite: bool) -> None:
-    if isinstance(fasta, (str, Path)) or not fasta:
+    if isinstance(fasta, (str, Path)):
+        raise InputError(f"fasta is the one path {str(fasta)!r}; expected a list of paths")
+    if not fasta:
         raise InputError("no FASTA file; expected at least one")
     if chunk < 1:
         raise InputError(f"chunk is {chunk}; expected at least 1 base")

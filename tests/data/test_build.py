@@ -261,6 +261,8 @@ def test_one_name_in_two_files(tmp_path):
 def test_no_file_a_missing_one_and_a_pipe(tmp_path):
     with pytest.raises(InputError, match="at least one"):
         build.build([], tmp_path / "out")
+    with pytest.raises(InputError, match="expected a list"):
+        build.build("a.fa", tmp_path / "out")
     with pytest.raises(InputError, match=r"none\.fa"):
         build.build([tmp_path / "none.fa"], tmp_path / "out")
     os.mkfifo(tmp_path / "pipe")
@@ -296,6 +298,16 @@ def test_an_empty_folder_is_filled_and_no_other_one_replaced(tmp_path):
             build.build([path], out, overwrite=True)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     assert path.read_text().startswith(">20")
+
+
+def test_a_link_is_followed_and_stays(tmp_path):
+    path = write(tmp_path / "a.fa")
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "scratch")
+    for overwrite in (False, True):
+        build.build([path], tmp_path / "link", overwrite=overwrite)
+        assert (tmp_path / "link").is_symlink()
+        assert "train" in built(tmp_path / "scratch")
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path):
