@@ -4,6 +4,7 @@ Exit status 0 is success, 1 a run that could not go on, 2 bad input or bad flags
 saved, and can be started again. Every status but 0 comes with one line on standard error.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -94,8 +95,9 @@ def _dispatch(program: str, table: dict[str, Command], arguments: Arguments) -> 
 
 def _status(run: Callable[[], None]) -> int:
     """Runs a program and says in one line what went wrong, if something did."""
-    # JAX's and Orbax's chatter is no part of the interface; a user who wants it sets the variable.
+    # The chatter of XLA and Orbax is no part of the interface.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         run()
     except InputError as error:

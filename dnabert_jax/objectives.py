@@ -127,8 +127,8 @@ def masked_lm_figures(sums: dict[str, float]) -> dict[str, float]:
     figures = {
         "loss": sums["loss"] / masked,
         "masked_accuracy": sums["correct"] / masked,
-        "masked_tokens": sums["masked"],
-        "unplaced_tokens": sums["unplaced"],
+        "masked_tokens": int(sums["masked"]),
+        "unplaced_tokens": int(sums["unplaced"]),
     }
     if bases:
         figures["bits_per_base"] = sums["hidden_base_bits"] / bases

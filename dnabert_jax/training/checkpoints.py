@@ -52,13 +52,15 @@ class Checkpoints:
 
         Args:
           step: optimiser steps done; names the checkpoint.
-          state: params and optimiser state.
+          state: params and optimiser state; without the latter (None) the checkpoint serves `restore_params` only.
           progress: what JSON can hold; `step` and `fingerprint` are added.
 
         Raises:
           RunStopped: this save or the one before it failed, such as on a full disk. The checkpoints before are whole.
         """
-        kept = {"params": state.params, "optimizer": state.optimizer}
+        kept = {"params": state.params}
+        if state.optimizer is not None:
+            kept["optimizer"] = state.optimizer
         progress = {**progress, "step": step, "fingerprint": _fingerprint(kept)}
         with self._failures():
             self._manager.wait_until_finished()
@@ -66,9 +68,8 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    params=ocp.args.StandardSave(state.params),
-                    optimizer=ocp.args.StandardSave(state.optimizer),
                     progress=ocp.args.JsonSave(progress),
+                    **{name: ocp.args.StandardSave(tree) for name, tree in kept.items()},
                 ),
                 force=True,
             )

@@ -217,7 +217,7 @@ class _Best:
     def consider(self, at: int, current: state.State, figures: loop.Figures) -> None:
         if figures[CRITERION] > self._highest:
             self._highest = figures[CRITERION]
-            self._checkpoints.save(at, current.replace(optimizer={}), {})
+            self._checkpoints.save(at, current.replace(optimizer=None), {})
 
 
 def _loss(config: FinetuneConfig, classes: int) -> step.Loss:

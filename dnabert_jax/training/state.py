@@ -47,12 +47,12 @@ def layout(init: Init, optimizer: optax.GradientTransformation, key: jax.Array, 
     Returns:
       A State of `jax.ShapeDtypeStruct` with shardings.
     """
-    return _laid_out(jax.eval_shape(lambda key: _make(init, optimizer, key), key), mesh)
+    return _laid_out(lambda key: _make(init, optimizer, key), key, mesh)
 
 
 def parameter_layout(init: Init, key: jax.Array, mesh: Mesh) -> Params:
     """The `params` of `layout`, without an optimiser."""
-    return _laid_out(jax.eval_shape(init, key), mesh)
+    return _laid_out(init, key, mesh)
 
 
 def create(init: Init, optimizer: optax.GradientTransformation, key: jax.Array, like: State) -> State:
@@ -66,9 +66,10 @@ def shardings(like: State) -> State:
     return jax.tree.map(lambda x: x.sharding, like)
 
 
-def _laid_out(boxed: Any, mesh: Mesh) -> Any:
-    where = sharding.parameter_shardings(mesh, boxed)
-    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), nn.unbox(boxed), where)
+def _laid_out(make: Callable[[jax.Array], Any], key: jax.Array, mesh: Mesh) -> Any:
+    shapes = jax.eval_shape(lambda key: nn.unbox(make(key)), key)
+    where = sharding.parameter_shardings(mesh, jax.eval_shape(make, key))
+    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, where)
 
 
 def _make(init: Init, optimizer: optax.GradientTransformation, key: jax.Array) -> State:

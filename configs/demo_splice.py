@@ -1,0 +1,5 @@
+"""Splice sites on the embedded genome, for the small model of `configs/demo.py`; what `make demo` runs."""
+
+from dnabert_jax.config import FinetuneConfig
+
+config = FinetuneConfig(batch_size=32, epochs=4, learning_rate=1e-3, warmup_share=0.1, dropout=0.1)
