@@ -5,7 +5,7 @@ input, reading can begin anywhere, and threads read ahead without changing anyth
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import grain
@@ -31,7 +31,8 @@ class Pretraining:
       config: of the run.
 
     Attributes:
-      identity: JSON that is equal exactly when the batches are.
+      identity: JSON of the bases, the rows of an epoch and the seed. With the config it decides every batch, so a
+        run that finds another one when it resumes would read other data.
 
     Raises:
       InputError: the split is too small for a segment, or `data.epochs` of it too small for a batch.
@@ -45,21 +46,31 @@ class Pretraining:
             self._stop = self._rows.per_epoch * config.data.epochs // config.batch_size
             if not self._stop:
                 raise InputError(
-                    f"{config.data.path}: {config.data.epochs} epochs make {self._rows.per_epoch * config.data.epochs} "
-                    f"rows, less than a batch of {config.batch_size}; expected a smaller batch_size or more epochs"
+                    f"{config.data.path}: {self._rows.per_epoch * config.data.epochs} rows in all (data.epochs is "
+                    f"{config.data.epochs}), less than a batch of {config.batch_size}; expected a smaller batch_size "
+                    "or more epochs"
                 )
-        self.identity: dict[str, Any] = {"bases": split.fingerprint, "rows_per_epoch": self._rows.per_epoch}
+        self.identity: dict[str, Any] = {
+            "bases": split.fingerprint,
+            "rows_per_epoch": self._rows.per_epoch,
+            "seed": config.seed,
+        }
 
-    def batches(self, start: int = 0, process: int = 0, processes: int = 1) -> Iterator[Batch]:
+    def batches(self, start: int = 0, process: int = 0, processes: int = 1) -> grain.DatasetIterator:
         """Batches `start`, `start + 1`, ...; an epoch may end within one. The last, incomplete one is left out.
 
         Args:
           start: number of the first batch.
           process, processes: which equal share of every batch's rows is read, of how many.
 
-        Yields:
-          Batch of int32[batch_size / processes, row_length].
+        Returns:
+          Iterator of Batch, int32[batch_size / processes, row_length]; `close` ends its threads early.
+
+        Raises:
+          InputError: the batch size is no multiple of the number of processes.
         """
+        if self._batch_size % processes:
+            raise InputError(f"batch_size is {self._batch_size}; expected a multiple of the {processes} processes")
         share = self._batch_size // processes
 
         def batch(number: int) -> Batch:
@@ -102,7 +113,7 @@ def labelled_batches(
     seed: int = 0,
     epoch: int = 0,
     start_batch: int = 0,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> grain.DatasetIterator:
     """One pass over labelled sequences, one a row.
 
     Args:
@@ -115,9 +126,9 @@ def labelled_batches(
       seed, epoch: of the order and the strands.
       start_batch: number of the first batch.
 
-    Yields:
-      `tokens`, `segment_ids`, `positions`: int32[batch_size, length]; `labels`: int32[batch_size]; `weights`:
-      float32[batch_size], 0 for rows that only fill.
+    Returns:
+      Iterator of `tokens`, `segment_ids`, `positions`: int32[batch_size, length]; `labels`: int32[batch_size];
+      `weights`: float32[batch_size], 0 for rows that only fill. `close` ends its threads early.
     """
     count = len(examples.labels)
     generator = np.random.default_rng([seed, epoch])
@@ -154,7 +165,9 @@ def sequence_batch(sequences: Sequence[np.ndarray], *, k: int, length: int) -> B
     for row, bases in enumerate(sequences):
         tokens = kmers.tokenize(bases, k)
         end = len(tokens) + 2
-        batch["tokens"][row, :end] = [kmers.CLS, *tokens, kmers.SEP]
+        batch["tokens"][row, 0] = kmers.CLS
+        batch["tokens"][row, 1 : end - 1] = tokens
+        batch["tokens"][row, end - 1] = kmers.SEP
         batch["segment_ids"][row, :end] = 1
         batch["positions"][row, :end] = np.arange(end)
     return batch
