@@ -74,8 +74,8 @@ def _run(config: PretrainConfig, pipeline, validation, mesh: Mesh, stop: StopSig
             raise InputError(f"{folder}: is at step {start} already; expected loop.steps of at least that")
         program = loop.Program(
             step=step.make(
-                _loss(config),
-                _mask(config),
+                masked_lm_loss(config),
+                span_masking(config),
                 optimizer,
                 optim.schedule(config.optimizer),
                 parts=config.accumulation,
@@ -134,7 +134,9 @@ def check_identity(where: str, saved: dict[str, Any], found: dict[str, Any]) -> 
         raise InputError(f"{where}: not the data that this run began with: {listed}; expected the same data")
 
 
-def _mask(config: PretrainConfig):
+def span_masking(config: PretrainConfig):
+    """What `step.make` takes as `prepare`: rows → masked rows and the number of masked tokens."""
+
     def prepare(batch, key, step):
         masked = masking.mask(key, batch, config.masking, k=config.encoder.k, step=step)
         return masked, jnp.sum(masked.weights)
@@ -142,7 +144,8 @@ def _mask(config: PretrainConfig):
     return prepare
 
 
-def _loss(config: PretrainConfig) -> step.Loss:
+def masked_lm_loss(config: PretrainConfig) -> step.Loss:
+    """The loss of masked rows with dropout on, and the sums that go with it."""
     model = MaskedLanguageModel(config.encoder)
 
     def loss(params, batch, key):
