@@ -75,15 +75,20 @@ class _Window:
         """Brings the sums to the host. Raises RunStopped at the first that is no finite number."""
         for step, sums in jax.device_get(self._pending):
             self.last = {name: float(value) for name, value in sums.items()}
-            wrong = [name for name, value in self.last.items() if not math.isfinite(value)]
-            if wrong:
-                name = "loss" if "loss" in wrong else wrong[0]
-                raise RunStopped(
-                    f"step {step}: {name} is {self.last[name]}; stopped without saving, so the last checkpoint stays "
-                    "good; try a lower learning rate, or float32"
-                )
+            _check_finite(step, "", self.last)
             self.sums.update(self.last)
         self._pending.clear()
+
+
+def _check_finite(step: int, split: str, figures: Figures) -> None:
+    """Raises RunStopped when a figure is no finite number; None is a figure that is not defined."""
+    wrong = [name for name, value in figures.items() if value is not None and not math.isfinite(value)]
+    if wrong:
+        name = "loss" if "loss" in wrong else wrong[0]
+        raise RunStopped(
+            f"step {step}: {split}{name} is {figures[name]}; stopped without saving, so the last checkpoint stays "
+            "good; try a lower learning rate, or float32"
+        )
 
 
 class _Clock:
@@ -137,7 +142,7 @@ def run(
 
     Raises:
       Interrupted: a signal came; the state is saved.
-      RunStopped: a loss or gradient is no finite number, or saving failed.
+      RunStopped: a loss, a gradient or a figure of a validation is no finite number, or saving failed.
     """
     resumed = progress is not None
     progress = progress or {}
@@ -154,6 +159,7 @@ def run(
         window.settle()
         with clock.paused():
             validated = program.validate(state)
+            _check_finite(done, "validation ", validated)
             reports.write(done, "validation", validated)
             display.update(done, validated, split="validation")
             program.after_validation(done, state, validated)
@@ -169,37 +175,39 @@ def run(
     if program.validate_first and not resumed:
         validate()
     batches = program.batches(done)
-    while done < program.steps and not stop.received:
-        batch = next(batches, None)
-        if batch is None:
-            display.say(f"the data end after step {done}; {program.steps} steps were asked for")
-            break
+
+    def following() -> Any:
+        """The batch of the next step; None when there is no such step or the data end before it."""
+        return next(batches, None) if done < program.steps else None
+
+    batch = following()
+    while batch is not None and not stop.received:
         state, sums = program.step(state, batch)
         done += 1
+        batch = following()
         window.add(done, sums)
         if done == int(progress.get("step", 0)) + 1:
             window.settle()
             clock.restart()  # the first step compiles
         else:
             clock.count(program.tokens_per_step)
-        if done % program.report_every == 0 or done == program.steps:
+        last = batch is None
+        if last or done % program.report_every == 0:
             window.settle()
             figures = program.figures(window.sums, window.last, window.steps) | clock.rates()
             reports.write(done, "train", figures)
             display.update(done, figures)
             window = _Window()
             clock.restart()
-        if done < program.steps:
-            if program.validate_every and done % program.validate_every == 0:
-                validate()
-            if done % program.save_every == 0:
-                save()
-    finished = not stop.received or done == program.steps
-    if finished and saved != done:
-        validate()
-    if saved != done:
+        if last or (program.validate_every and done % program.validate_every == 0):
+            validate()
+        if last or done % program.save_every == 0:
+            save()
+    if batch is not None and saved != done:
         save()
     checkpoints.wait()
-    if not finished:
+    if batch is not None:
         raise Interrupted(f"{stop.received}: saved step {done}; start again with the same command to go on from there")
+    if done < program.steps:
+        display.say(f"the data end after step {done}; {program.steps} steps were asked for")
     return state, validated
