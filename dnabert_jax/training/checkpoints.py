@@ -2,14 +2,20 @@
 
 Arrays are copied off the devices and written in the background.
 
-`progress` is JSON: how far the run and its input are. It also holds a fingerprint of the arrays, so that a checkpoint
+`progress` is JSON: how far the run and its input are. It also holds the shapes of the params, so that a checkpoint of
+another model is told from a damaged one, a fingerprint of the arrays and a checksum of itself, so that a checkpoint
 whose files were damaged but still can be read is told from a good one. Restoring takes the newest good checkpoint, sets
 damaged ones aside under another name, and says so.
 """
 
 import contextlib
+import gc
+import json
+import logging
 import shutil
-from collections.abc import Callable
+import sys
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +57,9 @@ class Checkpoints:
         """Starts to save; returns once the arrays are copied off the devices.
 
         Args:
-          step: optimiser steps done; names the checkpoint.
+          step: optimiser steps done; names the checkpoint. One that is there already is replaced.
           state: params and optimiser state; without the latter (None) the checkpoint serves `restore_params` only.
-          progress: what JSON can hold; `step` and `fingerprint` are added.
+          progress: what JSON can hold; `step`, `shapes`, `fingerprint` and `checksum` are added.
 
         Raises:
           RunStopped: this save or the one before it failed, such as on a full disk. The checkpoints before are whole.
@@ -61,10 +67,13 @@ class Checkpoints:
         kept = {"params": state.params}
         if state.optimizer is not None:
             kept["optimizer"] = state.optimizer
-        progress = {**progress, "step": step, "fingerprint": _fingerprint(kept)}
+        progress = {**progress, "step": step, "shapes": _shapes(state.params), "fingerprint": _fingerprint(kept)}
+        progress["checksum"] = _checksum(progress)
         with self._failures():
             self._manager.wait_until_finished()
             self._last_tried = step
+            if step in self._manager.all_steps():
+                self._manager.delete(step)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -80,7 +89,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     @contextlib.contextmanager
-    def _failures(self):
+    def _failures(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
@@ -97,7 +106,7 @@ class Checkpoints:
         None when there is none. Damaged ones are renamed to `<step>.damaged`, with a message each.
 
         Raises:
-          InputError: there are checkpoints, and every one is damaged.
+          InputError: there are checkpoints, and every one is damaged; or the params in one have other shapes.
         """
         wanted = {"params": state.params, "optimizer": state.optimizer}
 
@@ -106,7 +115,8 @@ class Checkpoints:
             step_array = jax.device_put(jnp.asarray(step, state.step.dtype), state.step.sharding)
             return State(step_array, items["params"], items["optimizer"]), progress
 
-        found = _newest_good(self._folder, read, say, set_aside=True)
+        with _dropped_reads_unseen():
+            found = _newest_good(self._folder, read, say, set_aside=True)
         self._manager.reload()
         return found
 
@@ -149,19 +159,36 @@ def restore_params(folder: str | Path, params: Params, say: Say) -> tuple[Params
             items, _ = _read(manager, step, {"params": params})
             return items["params"], step
 
-        return _newest_good(folder, read, say, set_aside=False)
+        with _dropped_reads_unseen():
+            return _newest_good(folder, read, say, set_aside=False)
+
+
+@contextlib.contextmanager
+def _dropped_reads_unseen() -> Iterator[None]:
+    """Orbax reads arrays side by side; when one fails it drops the rest, and Python would print a traceback for each."""
+    hook, chatter = sys.unraisablehook, logging.getLogger("asyncio")
+    level = chatter.level
+    sys.unraisablehook = lambda _: None
+    chatter.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+        chatter.setLevel(level)
 
 
 def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    progress = manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())).progress
+    if progress["checksum"] != _checksum(progress):
+        raise ValueError("the progress is not what was saved")
+    _check_shapes(manager.directory / str(step), _shapes(wanted["params"]), progress["shapes"])
     items = {name: ocp.args.StandardRestore(tree) for name, tree in wanted.items()}
-    read = manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **items))
+    read = manager.restore(step, args=ocp.args.Composite(**items))
     restored = {name: read[name] for name in wanted}
-    for name, tree in wanted.items():
-        _check_shapes(tree, restored[name])
-    found = _fingerprint(restored)
-    if any(read.progress["fingerprint"][name] != value for name, value in found.items()):
+    if any(progress["fingerprint"][name] != value for name, value in _fingerprint(restored).items()):
         raise ValueError("the arrays are not those that were saved")
-    return restored, read.progress
+    return restored, progress
 
 
 def _newest_good(folder: Path, read: Callable[[int], Any], say: Say, *, set_aside: bool) -> Any:
@@ -187,11 +214,23 @@ def _steps(folder: Path) -> list[int]:
     return [int(each.name) for each in folder.iterdir() if each.name.isdigit()] if folder.is_dir() else []
 
 
-def _check_shapes(expected: Any, found: Any) -> None:
-    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(found), strict=True):
-        if a.shape != b.shape:
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise InputError(f"{name} has shape {b.shape} in the checkpoint; expected {a.shape}")
+def _shapes(params: Params) -> dict[str, list[int]]:
+    """The shape of each array by its name, such as `encoder/embeddings/token`."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): list(leaf.shape) for path, leaf in leaves}
+
+
+def _check_shapes(where: Path, expected: dict[str, list[int]], found: dict[str, list[int]]) -> None:
+    for name in expected | found:
+        if expected.get(name) != found.get(name):
+            there, asked = (tuple(each[name]) if name in each else "none" for each in (found, expected))
+            raise InputError(f"{where}: param {name} has shape {there} in the checkpoint; expected {asked}")
+
+
+def _checksum(progress: dict[str, Any]) -> int:
+    """Of every entry but `checksum`."""
+    rest = {name: value for name, value in progress.items() if name != "checksum"}
+    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
 
 def _fingerprint(items: dict[str, Any]) -> dict[str, int]:
