@@ -328,12 +328,13 @@ def from_json(kind: type, text: str, source: str) -> Any:
 
 def _from_values(kind: type, values: Any, source: str, prefix: str) -> Any:
     if not isinstance(values, dict):
-        raise InputError(f"{source}: {prefix or 'the config'} is {values!r}; expected an object with fields")
+        raise InputError(f"{source}: {prefix.rstrip('.') or 'the config'} is {values!r}; expected an object with fields")
     hints = typing.get_type_hints(kind)
     arguments = {}
     for name, value in values.items():
         if name not in hints:
-            raise InputError(f"{source}: unknown field {prefix}{name}{_nearest(name, hints)}")
+            near = _nearest(prefix + name, [prefix + known for known in hints])
+            raise InputError(f"{source}: unknown field {prefix}{name}{near}")
         arguments[name] = _from_value(hints[name], value, source, prefix + name)
     try:
         return kind(**arguments)

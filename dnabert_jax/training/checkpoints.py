@@ -165,7 +165,7 @@ def restore_params(folder: str | Path, params: Params, say: Say) -> tuple[Params
 
 @contextlib.contextmanager
 def _dropped_reads_unseen() -> Iterator[None]:
-    """Orbax reads arrays side by side; when one fails it drops the rest, and Python would print a traceback for each."""
+    """Orbax reads arrays side by side; where one fails it drops the rest, and Python prints a traceback for each."""
     hook, chatter = sys.unraisablehook, logging.getLogger("asyncio")
     level = chatter.level
     sys.unraisablehook = lambda _: None
