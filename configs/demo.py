@@ -22,7 +22,7 @@ config = PretrainConfig(
         attention_dropout=0.0,
         compute_dtype="float32",
     ),
-    masking=MaskingConfig(rate=0.15, late_rate=0.15),
+    masking=MaskingConfig(rate=0.15, late_rate=0.15, corruption="span"),
     data=DataConfig(method="cut"),
     optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=50, decay_steps=400),
     loop=LoopConfig(steps=400, report_every=20, validate_every=200, validation_batches=8, save_every=200),

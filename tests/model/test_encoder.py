@@ -46,7 +46,7 @@ def reference_encoder(params, tokens, config):
     return x
 
 
-def _jitter(params):
+def jitter(params):
     """Moves every param, so that biases and scales count."""
     leaves, tree = jax.tree.flatten(nn.unbox(params))
     keys = jax.random.split(jax.random.key(7), len(leaves))
@@ -63,7 +63,7 @@ def _mlm(config=CONFIG):
     slots = jnp.broadcast_to(jnp.arange(64), (3, 64))
     inputs = (rows["tokens"], rows["segment_ids"], rows["positions"], slots)
     model = MaskedLanguageModel(config)
-    params = _jitter(MaskedLanguageModel(CONFIG).init(jax.random.key(0), *inputs, deterministic=True)["params"])
+    params = jitter(MaskedLanguageModel(CONFIG).init(jax.random.key(0), *inputs, deterministic=True)["params"])
     return model, params, inputs
 
 
@@ -88,7 +88,7 @@ def test_classifier_logits_are_berts():
     rows = {name: jnp.asarray(value) for name, value in tiny.rows([[40], [12]], 48).items()}
     inputs = (rows["tokens"], rows["segment_ids"], rows["positions"])
     model = SequenceClassifier(CONFIG, classes=3, dropout=0.1)
-    params = _jitter(model.init(jax.random.key(0), *inputs, deterministic=True)["params"])
+    params = jitter(model.init(jax.random.key(0), *inputs, deterministic=True)["params"])
     logits = np.asarray(model.apply({"params": params}, *inputs, deterministic=True))
     exact = jax.tree.map(lambda p: np.asarray(p, np.float64), params)
     for row, count in enumerate((40, 12)):
