@@ -1,7 +1,7 @@
 """The `dnabert` command: a table of subcommands, and what becomes of an error.
 
 Exit status 0 is success, 1 a run that could not go on, 2 bad input or bad flags, 75 a run that was asked to stop, has
-saved, and can be started again. Every status but 0 comes with one line on standard error.
+saved, and can be started again. Each of them but 0 comes with one line on standard error.
 """
 
 import logging
@@ -100,6 +100,7 @@ def _status(run: Callable[[], None]) -> int:
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         run()
+        sys.stdout.flush()  # where nobody reads any more, it shows here and not at exit
     except InputError as error:
         say(f"error: {error}")
         return 2
