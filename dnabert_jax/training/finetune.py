@@ -167,6 +167,7 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
                 say(f"new: {_inventory(new)}")
                 current = current.replace(params={**current.params, "encoder": source})
         start = int(current.step)
+        workdir.update(folder, config)
         workdir.write_json(folder / CLASSES, list(train.classes))
         keeper = _Best(best, [each for each in reports.read(folder) if progress and each["step"] <= start])
         program = loop.Program(
@@ -218,6 +219,7 @@ class _Best:
         if figures[CRITERION] > self._highest:
             self._highest = figures[CRITERION]
             self._checkpoints.save(at, current.replace(optimizer=None), {})
+            self._checkpoints.wait()  # whole before the run saves itself as one that has it
 
 
 def _loss(config: FinetuneConfig, classes: int) -> step.Loss:

@@ -72,6 +72,7 @@ def _run(config: PretrainConfig, pipeline, validation, mesh: Mesh, stop: StopSig
             check_identity(config.data.path, progress["identity"], pipeline.identity)
         if start > config.loop.steps:
             raise InputError(f"{folder}: is at step {start} already; expected loop.steps of at least that")
+        workdir.update(folder, config)
         program = loop.Program(
             step=step.make(
                 masked_lm_loss(config),

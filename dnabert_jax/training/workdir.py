@@ -1,8 +1,9 @@
 """The folder of a run: who it belongs to, who is using it, and files that are either whole or absent.
 
 A workdir belongs to the run whose `config.json` lies in it. `claim` lets the same run come back, with the few fields
-that change neither its data nor its params allowed to differ, and turns every other run away. `lock` keeps a second
-process out. The `write_` functions go through a temporary sibling, so that a reader never meets half a file.
+that change neither its data nor its params allowed to differ, and turns every other run away; `update` notes these
+fields once the run does go on. `lock` keeps a second process out. The `write_` functions go through a temporary
+sibling, so that a reader never meets half a file.
 """
 
 import contextlib
@@ -50,8 +51,7 @@ _LOCKS_UNKNOWN = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 def claim(path: str | Path, config: PretrainConfig | FinetuneConfig) -> bool:
     """Makes `path` the workdir of the run that `config` describes. Call it inside `lock`.
 
-    Writes `config.json`. Where the same run was here before, the file is brought up to date in the `MAY_DIFFER` fields;
-    where another run was, nothing is touched.
+    Writes the `config.json` of a new run. Where a run was here before, the same or another, nothing is touched.
 
     Returns:
       Whether the run was here before.
@@ -70,11 +70,21 @@ def claim(path: str | Path, config: PretrainConfig | FinetuneConfig) -> bool:
         left = [name for name in _LEFT_BY_A_RUN if (folder / name).exists()]
         if left:
             raise InputError(f"{folder}: holds {left[0]} but no {CONFIG}; choose an empty or new folder as workdir")
+        update(folder, config)
+    return existed
+
+
+def update(path: str | Path, config: PretrainConfig | FinetuneConfig) -> None:
+    """Writes the `config.json` of a run that has the workdir `path` by `claim`.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    file = Path(path) / CONFIG
     try:
         _replace(file, to_json(config))
     except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror}); choose a workdir that can be") from None
-    return existed
 
 
 def _check_same_run(folder: Path, old: Any, new: Any) -> None:

@@ -55,6 +55,8 @@ def test_claim_lets_a_run_go_on_for_longer_and_elsewhere(tmp_path):
         PRETRAIN, workdir="moved", accumulation=4, data=DataConfig(path="moved too"), loop=LoopConfig(steps=7, keep=9)
     )
     assert workdir.claim(tmp_path, longer) is True
+    assert workdir.read_config(tmp_path, PretrainConfig) == PRETRAIN  # until the run does go on
+    workdir.update(tmp_path, longer)
     assert workdir.read_config(tmp_path, PretrainConfig) == longer
 
 
