@@ -13,6 +13,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import pytest
 
+from dnabert_jax import embedded, kmers
+from dnabert_jax.data import build, fasta
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -21,3 +24,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the development data in {folder}, which are not part of the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of 200,000 bases of the embedded genome, the last tenth held out."""
+    folder = tmp_path_factory.mktemp("shards")
+    with fasta.IndexedFasta(embedded.FASTA) as genome:
+        bases = genome.fetch("20", 0, 200_000)
+    (folder / "slice.fa").write_text(f">20\n{kmers.decode(bases)}\n")
+    build.build([folder / "slice.fa"], folder / "genome", validation=["20:180001-200000"], chunk=16_384)
+    return folder / "genome"
