@@ -55,10 +55,8 @@ def adamw(config: OptimizerConfig, trained: Collection[str] | None = None) -> op
     if trained is None:
         return update
 
-    def labels(params: Any) -> Any:
-        return {
-            name: jax.tree.map(lambda _, label="trained" if name in trained else "frozen": label, tree)
-            for name, tree in params.items()
-        }
+    def labels(params: Any) -> dict[str, str]:
+        # One label for a whole subtree, so that no box of a frozen param is left where no moment is.
+        return {name: "trained" if name in trained else "frozen" for name in params}
 
     return optax.multi_transform({"trained": update, "frozen": optax.set_to_zero()}, labels)
