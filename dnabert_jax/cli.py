@@ -95,9 +95,6 @@ def _dispatch(program: str, table: dict[str, Command], arguments: Arguments) -> 
 
 def _status(run: Callable[[], None]) -> int:
     """Runs a program and says in one line what went wrong, if something did."""
-    # The chatter of XLA and Orbax is no part of the interface.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         run()
         sys.stdout.flush()  # where nobody reads any more, it shows here and not at exit
@@ -119,11 +116,22 @@ def _status(run: Callable[[], None]) -> int:
     return 0
 
 
+def _quieten() -> None:
+    """Keeps the chatter of XLA and Orbax off the screen; it is no part of the interface."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # When a save fails, Orbax logs what it raises, and each of the writes that it gives up finds its loop closed.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    shown = sys.unraisablehook
+    sys.unraisablehook = lambda found: None if str(found.exc_value) == "Event loop is closed" else shown(found)
+
+
 def main() -> None:
     """Entry point of `dnabert`."""
+    _quieten()
     sys.exit(_status(lambda: _dispatch("dnabert", COMMANDS, sys.argv[1:])))
 
 
 def script(name: str) -> None:
     """Entry point of `train.py` and `finetune.py`, the same programs as `dnabert train` and `dnabert finetune`."""
+    _quieten()
     sys.exit(_status(lambda: COMMANDS[name](f"{name}.py", sys.argv[1:])))
