@@ -115,8 +115,8 @@ def final(config: PretrainConfig) -> tuple[int, dict[str, np.ndarray]]:
 
 
 def arrays(tree: Any) -> dict[str, np.ndarray]:
-    """The arrays of a pytree by name."""
-    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+    """Copies of the arrays of a pytree, by name."""
+    return {jax.tree_util.keystr(path): np.array(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def assert_same_bits(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:

@@ -293,7 +293,8 @@ def test_a_signal_saves_and_ends_with_75_and_the_run_can_go_on(name, straight, a
 
 
 NO_ROOM = """
-import resource, signal
+import jax, resource, signal
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)  # leaves no half of a program to other tests
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write past the limit fails, as on a full disk, and kills nobody
 resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))
 """

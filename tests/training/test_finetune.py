@@ -1,0 +1,353 @@
+"""Fine-tuning a tiny pretrained encoder on sequences that are easy to tell apart."""
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dnabert_jax.config import FinetuneConfig, LabelledConfig, PretrainConfig
+from dnabert_jax.errors import InputError, Interrupted
+from dnabert_jax.training import finetune, loop, pretrain
+from dnabert_jax.training.checkpoints import Checkpoints, restore_params
+from dnabert_jax.training.state import State
+from tests import tiny
+from tests.training import runs
+
+EPOCHS, BATCH = 4, 16
+PER_EPOCH = 6  # 90 examples, so that the last batch of an epoch is filled up
+
+
+def labelled(file: Path, count: int, letters: dict[str, str], seed: int) -> str:
+    """A table of sequences, each class of which has letters of its own."""
+    generator = np.random.default_rng(seed)
+    lines = ["sequence\tlabel"]
+    for number in range(count):
+        label = list(letters)[number % len(letters)]
+        lines.append("".join(generator.choice(list(letters[label]), generator.integers(20, 41))) + f"\t{label}")
+    file.write_text("\n".join(lines) + "\n")
+    return str(file)
+
+
+THREE = {"at": "AT", "cg": "CG", "ag": "AG"}
+TWO = {"1": "AT", "0": "CG"}
+
+
+class Watched:
+    """Runs fine-tuning and keeps what it said and the arrays that it began and ended with."""
+
+    def __init__(self, config: FinetuneConfig, *, begin_only: bool = False) -> None:
+        self.said: list[str] = []
+        original = loop.run
+
+        def run(program: loop.Program, state: State, *arguments: Any, **others: Any):
+            self.first = runs.arrays(state.params)
+            if begin_only:
+                raise _Begun
+            final, validated = original(program, state, *arguments, **others)
+            self.last = runs.arrays({"params": final.params, "optimizer": final.optimizer})
+            return final, validated
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "run", run)
+            if begin_only:
+                with pytest.raises(_Begun):
+                    finetune.run(config, self.said.append)
+            else:
+                self.result = finetune.run(config, self.said.append)
+
+
+class _Begun(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def pretrained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> PretrainConfig:
+    config = runs.pretraining(shards, tmp_path_factory.mktemp("pretrained") / "workdir", steps=2)
+    pretrain.run(config, runs.no_word)
+    return config
+
+
+@pytest.fixture(scope="module")
+def config(pretrained: PretrainConfig, tmp_path_factory: pytest.TempPathFactory) -> FinetuneConfig:
+    """Three classes; not yet run."""
+    folder = tmp_path_factory.mktemp("finetuned")
+    files = {
+        name: labelled(folder / f"{name}.tsv", count, THREE, seed)
+        for seed, (name, count) in enumerate({"train": 90, "validation": 39, "test": 45}.items())
+    }
+    return FinetuneConfig(
+        workdir=str(folder / "workdir"),
+        init=pretrained.workdir,
+        batch_size=BATCH,
+        epochs=EPOCHS,
+        learning_rate=5e-3,
+        report_every=4,
+        reverse_complement=False,
+        data=LabelledConfig(**files),
+    )
+
+
+@pytest.fixture(scope="module")
+def straight(config: FinetuneConfig) -> Watched:
+    """That run, undisturbed."""
+    return Watched(config)
+
+
+@pytest.fixture
+def again(config: FinetuneConfig, tmp_path: Path) -> FinetuneConfig:
+    """The same run in a workdir of its own, not yet begun."""
+    return dataclasses.replace(config, workdir=str(tmp_path / "workdir"))
+
+
+def encoder_of(arrays: dict[str, np.ndarray], prefix: str = "") -> dict[str, np.ndarray]:
+    start = f"{prefix}['encoder']"
+    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(start)}
+
+
+def pretrained_encoder(config: PretrainConfig) -> dict[str, np.ndarray]:
+    return encoder_of(runs.final(config)[1], "['params']")
+
+
+def validations(workdir: str | Path) -> list[dict[str, Any]]:
+    return [each for each in runs.metrics(workdir) if each["split"] == "validation"]
+
+
+def assert_same_end(config: FinetuneConfig, found: Watched, straight: Watched, straight_config: FinetuneConfig) -> None:
+    runs.assert_same_bits(found.last, straight.last)
+    assert found.result == straight.result
+    assert runs.metrics(config.workdir) == runs.metrics(straight_config.workdir)
+    assert json.loads((Path(config.workdir) / "result.json").read_text()) == json.loads(
+        (Path(straight_config.workdir) / "result.json").read_text()
+    )
+
+
+def test_begins_with_the_encoder_of_the_pretraining_bit_for_bit(straight, pretrained):
+    expected = pretrained_encoder(pretrained)
+    assert len(expected) > 10
+    runs.assert_same_bits(encoder_of(straight.first), expected)
+
+
+def test_says_what_was_loaded_and_what_is_new(straight, pretrained):
+    encoder = pretrained_encoder(pretrained)
+    size = sum(values.size for values in encoder.values())
+    hidden, classes = tiny.ENCODER.hidden, len(THREE)
+    assert straight.said == [
+        f"loaded from {pretrained.workdir} (step 2): encoder ({len(encoder)} arrays, {size:,} params)",
+        f"new: classifier (2 arrays, {hidden * classes + classes} params), "
+        f"pooler (2 arrays, {hidden * hidden + hidden:,} params)",
+    ]
+
+
+def test_random_params_take_only_the_shape(again, pretrained):
+    random = Watched(dataclasses.replace(again, random_params=True), begin_only=True)
+    assert random.said == ["encoder: random params"]
+    expected = pretrained_encoder(pretrained)
+    found = encoder_of(random.first)
+    assert {name: values.shape for name, values in found.items()} == {
+        name: values.shape for name, values in expected.items()
+    }
+    tables = [name for name in found if "token" in name]
+    assert tables
+    assert all((found[name] != expected[name]).any() for name in tables)
+
+
+def test_without_init_the_encoder_is_the_one_in_the_config(again):
+    config = dataclasses.replace(again, init="", encoder=dataclasses.replace(tiny.ENCODER, layers=1))
+    assert Watched(config, begin_only=True).said == ["encoder: random params"]
+
+
+def test_learns_what_is_easy_to_tell_apart(straight, config):
+    assert straight.result["accuracy"] > 0.95
+    assert straight.result["mcc"] > 0.9
+    losses = [each["loss"] for each in runs.metrics(config.workdir) if each["split"] == "train"]
+    assert losses[-1] < losses[0] / 2
+
+
+def test_leaves_its_result_pictures_and_classes(straight, config):
+    workdir = Path(config.workdir)
+    result = json.loads((workdir / "result.json").read_text())
+    assert result == straight.result
+    assert (result["split"], result["examples"], result["init"]) == ("test", 45, config.init)
+    for name in ("accuracy", "f1", "mcc", "precision", "recall", "auroc", "auprc"):
+        assert -1 <= result[name] <= 1
+    assert set(result["per_class"]) == set(THREE)
+    assert json.loads((workdir / "classes.json").read_text()) == sorted(THREE)
+    for picture in ("roc.png", "pr.png", "confusion.png"):
+        assert (workdir / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluates_every_epoch_and_reports_between(straight, config):
+    found = [(each["step"], each["split"]) for each in runs.metrics(config.workdir)]
+    last = EPOCHS * PER_EPOCH
+    trained = [step for step in range(1, last + 1) if step % config.report_every == 0]
+    validated = [epoch * PER_EPOCH for epoch in range(1, EPOCHS + 1)]
+    assert found == sorted(
+        [(step, "train") for step in trained] + [(step, "validation") for step in validated],
+        key=lambda each: (each[0], each[1]),
+    )
+
+
+def test_the_learning_rate_warms_up_over_a_tenth_and_falls_to_nothing(straight, config):
+    total, warmup = EPOCHS * PER_EPOCH, 2
+    for each in runs.metrics(config.workdir):
+        if each["split"] == "train":
+            done = each["step"] - 1
+            assert each["learning_rate"] == pytest.approx(5e-3 * (total - done) / (total - warmup), rel=1e-5)
+
+
+def test_the_best_epoch_is_the_first_with_the_highest_mcc(straight, config):
+    figures = [each["mcc"] for each in validations(config.workdir)]
+    assert straight.result["best_epoch"] == 1 + figures.index(max(figures))
+    kept = [each.name for each in (Path(config.workdir) / "best").iterdir()]
+    assert kept == [str(straight.result["best_epoch"] * PER_EPOCH)]
+
+
+@pytest.mark.parametrize("step", [3, PER_EPOCH, 2 * PER_EPOCH + 1])
+def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(step, straight, config, again):
+    with runs.stopped_in(step), pytest.raises(Interrupted, match=f"saved step {step};"):
+        finetune.run(again, lambda line: None)
+    found = Watched(again)
+    assert f"resuming from step {step}" in found.said
+    assert not any(line.startswith("new:") for line in found.said)
+    assert_same_end(again, found, straight, config)
+
+
+def test_started_again_when_complete_it_changes_nothing(straight, config, again):
+    shutil.copytree(config.workdir, again.workdir)
+    assert_same_end(again, Watched(again), straight, config)
+
+
+def test_resuming_on_other_sequences_is_refused(config, again, tmp_path):
+    copy = tmp_path / "train.tsv"
+    shutil.copyfile(config.data.train, copy)
+    again = dataclasses.replace(again, data=dataclasses.replace(again.data, train=str(copy)))
+    with runs.stopped_in(1), pytest.raises(Interrupted):
+        finetune.run(again, lambda line: None)
+    labelled(copy, 90, THREE, seed=9)
+    before = runs.contents(Path(again.workdir))
+    with pytest.raises(InputError, match=r"not the data that this run began with: data \("):
+        finetune.run(again, lambda line: None)
+    assert runs.contents(Path(again.workdir)) == before
+
+
+@pytest.fixture(scope="module")
+def frozen(config: FinetuneConfig, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    """Two classes named by numbers, a frozen encoder, and no test set."""
+    folder = tmp_path_factory.mktemp("frozen")
+    data = LabelledConfig(
+        train=labelled(folder / "train.tsv", 90, TWO, 0), validation=labelled(folder / "validation.tsv", 40, TWO, 1)
+    )
+    return Watched(
+        dataclasses.replace(
+            config, workdir=str(folder / "workdir"), freeze_encoder=True, reverse_complement=True, data=data
+        )
+    )
+
+
+def test_a_frozen_encoder_stays_as_it_was_while_the_rest_learns(frozen, pretrained):
+    runs.assert_same_bits(encoder_of(frozen.last, "['params']"), pretrained_encoder(pretrained))
+    for name in ("pooler", "classifier"):
+        new = [key for key in frozen.first if key.startswith(f"['{name}']")]
+        assert len(new) == 2
+        assert all((frozen.first[key] != frozen.last["['params']" + key]).any() for key in new)
+    assert not any("encoder" in name for name in frozen.last if name.startswith("['optimizer']"))
+
+
+def test_a_frozen_encoder_serves_two_classes(frozen):
+    assert frozen.result["accuracy"] > 0.95
+    assert set(frozen.result["per_class"]) == {"0", "1"}
+
+
+def test_without_a_test_set_the_result_is_of_the_validation(frozen):
+    assert (frozen.result["split"], frozen.result["examples"]) == ("validation", 40)
+
+
+def best_of(folder: Path) -> tuple[float, int]:
+    like = {
+        "weight": jax.ShapeDtypeStruct((), jnp.float32, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    }
+    params, step = restore_params(folder, like, runs.no_word)
+    return float(params["weight"]), step
+
+
+def considered(folder: Path, reported: list[dict[str, Any]], epochs: dict[int, float], weight: Callable[[int], float]):
+    with Checkpoints(folder, keep=1) as checkpoints:
+        keeper = finetune._Best(checkpoints, reported)
+        for step, mcc in epochs.items():
+            current = State(jnp.int32(step), {"weight": jnp.float32(weight(step))}, {"unused": jnp.zeros(())})
+            keeper.consider(step, current, {"mcc": mcc})
+
+
+def test_the_best_is_kept_through_worse_and_equal_epochs(tmp_path):
+    considered(tmp_path, [], {6: 0.2, 12: 0.6, 18: 0.6, 24: 0.5}, weight=math.sqrt)
+    assert best_of(tmp_path) == (pytest.approx(math.sqrt(12)), 12)
+
+
+def test_the_best_before_a_resume_counts(tmp_path):
+    considered(tmp_path, [], {6: 0.6}, weight=float)
+    reported = [{"step": 4, "split": "train", "mcc": 0.9}, {"step": 6, "split": "validation", "mcc": 0.6}]
+    considered(tmp_path, reported, {12: 0.5, 18: 0.6}, weight=float)
+    assert best_of(tmp_path) == (6, 6)
+    considered(tmp_path, reported, {12: 0.7}, weight=float)
+    assert best_of(tmp_path) == (12, 12)
+
+
+def test_a_best_that_the_killed_run_had_saved_ahead_of_its_state_is_replaced(tmp_path):
+    considered(tmp_path, [], {6: 0.6}, weight=lambda step: -1.0)
+    considered(tmp_path, [], {6: 0.6}, weight=float)
+    assert best_of(tmp_path) == (6, 6)
+
+
+def refusal(config: FinetuneConfig) -> str:
+    with pytest.raises(InputError) as refused:
+        finetune.run(config, lambda line: None)
+    assert not Path(config.workdir).exists() or not any(Path(config.workdir).glob("[!.]*"))
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+def test_another_k_than_the_model_has_is_refused(again):
+    message = refusal(dataclasses.replace(again, encoder=dataclasses.replace(again.encoder, k=4)))
+    assert message == f"encoder.k is 4, but the model in {again.init} has 3"
+
+
+@pytest.mark.parametrize("name", ["train", "validation"])
+def test_labelled_data_that_are_not_given_are_refused(name, again):
+    message = refusal(dataclasses.replace(again, data=dataclasses.replace(again.data, **{name: ""})))
+    assert message.startswith(f"data.{name} is empty; ")
+
+
+def test_an_init_that_is_no_pretraining_is_refused(again, straight, config, tmp_path):
+    assert "expected the workdir of a pretraining run" in refusal(dataclasses.replace(again, init=str(tmp_path)))
+    assert "expected the workdir of a pretraining run" in refusal(dataclasses.replace(again, init=config.workdir))
+
+
+def test_an_init_without_a_checkpoint_is_refused(again, pretrained, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    shutil.copyfile(Path(pretrained.workdir) / "config.json", empty / "config.json")
+    assert "holds no checkpoint" in refusal(dataclasses.replace(again, init=str(empty)))
+
+
+def test_a_label_that_training_lacks_is_refused(again, tmp_path):
+    other = labelled(tmp_path / "other.tsv", 10, {"at": "AT", "xx": "CG"}, 0)
+    message = refusal(dataclasses.replace(again, data=dataclasses.replace(again.data, validation=other)))
+    assert other in message
+    assert "line 3" in message
+    assert "'xx'" in message
+
+
+def test_a_sequence_longer_than_the_model_reads_is_refused(again, tmp_path):
+    long = tmp_path / "long.tsv"
+    long.write_text(f"sequence\tlabel\n{'A' * 64}\tat\n{'C' * 65}\tcg\n")
+    message = refusal(dataclasses.replace(again, data=dataclasses.replace(again.data, train=str(long))))
+    assert f"{long}: line 3: a sequence of 65 bases; expected 3 (k) to 64" in message
