@@ -152,7 +152,7 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
         return evaluation.classification_figures(held_out.labels, scores, held_out.classes), scores
 
     with (
-        Checkpoints(folder / "checkpoints", keep=1) as checkpoints,
+        Checkpoints(folder / "checkpoints", keep=2) as checkpoints,  # the older one to fall back on
         Checkpoints(folder / BEST, keep=1) as best,
     ):
         restored = checkpoints.restore(like, say)

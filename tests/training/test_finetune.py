@@ -220,6 +220,17 @@ def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(step, straight, config
     assert_same_end(again, found, straight, config)
 
 
+def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(straight, config, again):
+    shutil.copytree(config.workdir, again.workdir)
+    damaged = Path(again.workdir) / "checkpoints" / str(EPOCHS * PER_EPOCH)
+    runs.cut_short(damaged)
+    found = Watched(again)
+    before = (EPOCHS - 1) * PER_EPOCH
+    assert any(line.startswith(f"{damaged}: ") and line.endswith(f"; taking step {before}") for line in found.said)
+    assert f"resuming from step {before}" in found.said
+    assert_same_end(again, found, straight, config)
+
+
 def test_started_again_when_complete_it_changes_nothing(straight, config, again):
     shutil.copytree(config.workdir, again.workdir)
     assert_same_end(again, Watched(again), straight, config)
@@ -304,6 +315,12 @@ def test_a_best_that_the_killed_run_had_saved_ahead_of_its_state_is_replaced(tmp
     considered(tmp_path, [], {6: 0.6}, weight=lambda step: -1.0)
     considered(tmp_path, [], {6: 0.6}, weight=float)
     assert best_of(tmp_path) == (6, 6)
+
+
+def test_a_best_saved_ahead_does_not_outlive_what_the_resumed_run_finds(tmp_path):
+    considered(tmp_path, [], {18: 0.9}, weight=lambda step: -1.0)
+    considered(tmp_path, [], {6: 0.5, 12: 0.6, 18: 0.9, 24: 0.8}, weight=float)
+    assert best_of(tmp_path) == (18, 18)
 
 
 def refusal(config: FinetuneConfig) -> str:
