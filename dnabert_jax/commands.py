@@ -77,7 +77,7 @@ def predict(
       output: tab-separated file to write: id, class, and the probability of each class.
       fasta: FASTA that a BED points into.
       long: what to do with a record longer than the model reads: an error, or windows that slide over it.
-      stride: bases from one window to the next; 0 takes half a window.
+      stride: bases from one window to the next, at most a window; 0 takes half of one.
       batch_size: sequences scored at once.
     """
     from dnabert_jax import prediction

@@ -72,14 +72,23 @@ def load(model: str | Path, say: Say) -> Classifier:
     """
     config = workdir.read_config(model, FinetuneConfig)
     file = Path(model) / finetune.CLASSES
-    try:
-        classes = tuple(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        raise InputError(f"{file}: missing or damaged; expected the class names that fine-tuning wrote") from None
+    classes = _classes(file)
+    if not classes:
+        raise InputError(f"{file}: missing or damaged; expected the class names that fine-tuning wrote")
     with use(make_mesh(MeshConfig(), jax.devices()[:1])) as mesh:
         like = state.parameter_layout(finetune.initializer(config, len(classes)), jax.random.key(0), mesh)
         params, _ = restore_params(Path(model) / finetune.BEST, like, say)
     return Classifier(config, classes, params, class_probabilities(finetune.classifier(config, len(classes))))
+
+
+def _classes(file: Path) -> tuple[str, ...]:
+    """The class names in a file; none where it is not as fine-tuning wrote it."""
+    try:
+        names = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ()
+    whole = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if whole else ()
 
 
 def windows(sequence: Sequence, longest: int, stride: int) -> Iterator[tuple[int, int]]:
@@ -106,7 +115,7 @@ def score(
       records: as `sequences.read` yields them.
       source: file name for error messages.
       long: what to do with a record longer than the model reads: an error, or windows that slide over it.
-      stride: bases from one window to the next; 0 takes half a window.
+      stride: bases from one window to the next, at most a whole window; 0 takes half of one.
       batch_size: stretches scored at once.
 
     Yields:
@@ -115,7 +124,7 @@ def score(
     Raises:
       InputError: a record that is too long where `long` is "error".
     """
-    step = stride or classifier.longest // 2
+    step = stride or max(classifier.longest // 2, 1)
     stretches = _stretches(classifier, records, source, long, step)
     while batch := list(itertools.islice(stretches, batch_size)):
         k = classifier.config.encoder.k
@@ -170,11 +179,11 @@ def predict(
       InputError: what `load`, `sequences.read` and `score` raise, or an output that cannot be written.
       RunStopped: the disk is full.
     """
-    if batch_size < 1 or stride < 0:
-        raise InputError(
-            f"batch size {batch_size}, stride {stride}; expected a batch of 1 or more and a stride of 0 or more"
-        )
+    if batch_size < 1:
+        raise InputError(f"batch size is {batch_size}; expected 1 or more")
     classifier = load(model, say)
+    if not 0 <= stride <= classifier.longest:
+        raise InputError(f"stride is {stride}; expected 0 (half a window) to {classifier.longest}, a whole window")
     records = sequences.read(input, fasta=fasta, k=classifier.config.encoder.k, say=say)
     place = ["start", "end"] if long == "window" else []
     rows = 0
@@ -192,6 +201,8 @@ def predict(
 @contextlib.contextmanager
 def _whole_or_absent(path: Path):
     """A text file that gets its name when the block ends well, and vanishes otherwise."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected a file to write")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         file = open(temporary, "w", encoding="utf-8", newline="")  # noqa: SIM115 - closed below
