@@ -149,7 +149,7 @@ def test_the_step_is_that_of_the_mean_loss_over_masked_tokens(training, whole):
     mean = jax.jit(jax.value_and_grad(lambda params: loss(params, masked, loss_key)[0] / weight))
     value, gradients = mean(start.params)
     sums = whole[1][0]
-    assert float(weight) == sums["masked"] > 50
+    assert float(weight) == sums["masked"] > 20
     assert sums["loss"] / sums["masked"] == pytest.approx(float(value), rel=1e-5)
     norm = np.sqrt(sum((np.asarray(g, np.float64) ** 2).sum() for g in jax.tree.leaves(gradients)))
     assert sums["gradient_norm"] == pytest.approx(norm, rel=1e-4)
