@@ -203,13 +203,35 @@ def test_a_workdir_of_another_config_is_refused_and_left_alone(straight, shards)
     assert runs.contents(Path(straight.workdir)) == before
 
 
-def test_other_data_are_refused_and_the_run_left_alone(straight, tmp_path):
+@pytest.fixture
+def few_bases(tmp_path: Path) -> Path:
+    """A dataset of 20,000 random bases."""
     fasta = tmp_path / "other.fa"
     letters = np.random.default_rng(0).choice(list("ACGT"), 20_000)
     fasta.write_text(">20\n" + "".join(letters) + "\n")
     build.build([fasta], tmp_path / "other", validation=["20:1-2000"])
+    return tmp_path / "other"
+
+
+def test_a_run_ends_with_its_data(again, few_bases, capsys):
+    data = dataclasses.replace(again.data, path=str(few_bases), epochs=1)
+    config = with_loop(dataclasses.replace(again, data=data), steps=1000, report_every=1000)
+    result = pretrain.run(config, runs.no_word)
+    # 18,000 bases in rows of 62 k-mers, or a little less where a segment is short; 8 rows a step.
+    assert 18_000 / 64 / 8 - 1 < result["steps"] < 18_000 / 62 / 8 * 1.1
+    assert f"the data end after step {result['steps']}; 1000 steps were asked for" in capsys.readouterr().out
+    reported = [(each["step"], each["split"]) for each in runs.metrics(config.workdir)]
+    assert reported[-2:] == [(result["steps"], "train"), (result["steps"], "validation")]
+
+    before = runs.contents(Path(config.workdir) / "checkpoints")
+    assert pretrain.run(config, lambda line: None) == result
+    assert [(each["step"], each["split"]) for each in runs.metrics(config.workdir)] == reported
+    assert runs.contents(Path(config.workdir) / "checkpoints") == before
+
+
+def test_other_data_are_refused_and_the_run_left_alone(straight, few_bases):
     before = runs.contents(Path(straight.workdir))
-    other = dataclasses.replace(straight, data=dataclasses.replace(straight.data, path=str(tmp_path / "other")))
+    other = dataclasses.replace(straight, data=dataclasses.replace(straight.data, path=str(few_bases)))
     with pytest.raises(InputError, match=r"not the data that this run began with: bases \("):
         pretrain.run(other, lambda line: None)
     assert runs.contents(Path(straight.workdir)) == before
