@@ -328,7 +328,8 @@ def from_json(kind: type, text: str, source: str) -> Any:
 
 def _from_values(kind: type, values: Any, source: str, prefix: str) -> Any:
     if not isinstance(values, dict):
-        raise InputError(f"{source}: {prefix.rstrip('.') or 'the config'} is {values!r}; expected an object with fields")
+        name = prefix.rstrip(".") or "the config"
+        raise InputError(f"{source}: {name} is {values!r}; expected an object with fields")
     hints = typing.get_type_hints(kind)
     arguments = {}
     for name, value in values.items():

@@ -172,8 +172,8 @@ def _dropped_reads_unseen() -> Iterator[None]:
     chatter.setLevel(logging.CRITICAL + 1)
     try:
         yield
-        gc.collect()
     finally:
+        gc.collect()
         sys.unraisablehook = hook
         chatter.setLevel(level)
 
