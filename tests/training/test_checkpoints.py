@@ -196,7 +196,7 @@ DAMAGES = pytest.mark.parametrize(
 
 
 @DAMAGES
-def test_a_damaged_newest_is_set_aside(tmp_path, damage, capfd):
+def test_a_damaged_newest_is_set_aside(tmp_path, damage):
     _save(tmp_path, 1, 2)
     damage(tmp_path / "2")
     (found, progress), said = _restore(tmp_path)
@@ -207,7 +207,6 @@ def test_a_damaged_newest_is_set_aside(tmp_path, damage, capfd):
     assert said[0].endswith("; taking step 1")
     assert "\n" not in said[0]
     assert _steps(tmp_path) == ["1", "2.damaged"]
-    assert "Traceback" not in capfd.readouterr().err
     _save(tmp_path, 2)  # the run comes by the same step again
     (found, _), said = _restore(tmp_path)
     _assert_same(found, _state(2))
