@@ -10,9 +10,9 @@ from dnabert_jax.config import (
 )
 
 config = PretrainConfig(
-    batch_size=32,
+    batch_size=16,
     encoder=EncoderConfig(
-        k=6,
+        k=3,
         layers=2,
         hidden=128,
         heads=4,
