@@ -192,14 +192,14 @@ class LoopConfig:
     report_every: int = 100
     validate_every: int = 2_000
     """Steps between validations; 0 validates only at the end."""
-    validation_batches: int = 50
-    """Batches of held-out rows in one validation."""
+    validation_rows: int = 4_000
+    """Held-out rows in one validation; fewer where there are fewer."""
     save_every: int = 2_000
     keep: int = 3
     """Checkpoints that stay on disk."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "steps", "report_every", "validation_batches", "save_every", "keep")
+        _require_positive(self, "steps", "report_every", "validation_rows", "save_every", "keep")
         _require(self.validate_every >= 0, "validate_every", self.validate_every, "0 (only at the end) or more")
 
 

@@ -87,13 +87,13 @@ def evaluation_batches(split: Split, config: PretrainConfig, batch_size: int, co
       split: the validation bases.
       config: lengths and packing as for training.
       batch_size: rows of each batch; the last is filled up with empty rows.
-      count: most batches; fewer where the split has no more rows.
+      count: rows in all; fewer where the split has no more.
 
     Returns:
       Batches of int32[batch_size, row_length].
     """
     rows = _rows(split, config, _EVALUATION_SEED, method="cut", reverse_complement=False)
-    wanted = min(count * batch_size, rows.per_epoch)
+    wanted = min(count, rows.per_epoch)
     batches = []
     for first in range(0, wanted, batch_size):
         batch = rows.take(np.arange(first, min(first + batch_size, wanted)))

@@ -180,16 +180,20 @@ def _figures(config: PretrainConfig):
 
 
 def _validation(config: PretrainConfig, split: shards.Split, mesh: Mesh, key: jax.Array):
-    """The same held-out rows under the same masks, each time."""
+    """The same held-out rows under the same masks, each time and however many rows are computed at once."""
     model = MaskedLanguageModel(config.encoder)
     rows = config.batch_size // config.accumulation
-    batches = loader.evaluation_batches(split, config, rows, config.loop.validation_batches)
+    batches = loader.evaluation_batches(split, config, rows, config.loop.validation_rows)
+
+    def mask_row(number, row):
+        batch = {name: value[None] for name, value in row.items()}
+        row_key = jax.random.fold_in(key, number)
+        masked = masking.mask(row_key, batch, config.masking, k=config.encoder.k, evaluation=True)
+        return jax.tree.map(lambda x: x[0], masked)
 
     @jax.jit
     def evaluate(params, batch, number):
-        masked = masking.mask(
-            jax.random.fold_in(key, number), batch, config.masking, k=config.encoder.k, evaluation=True
-        )
+        masked = jax.vmap(mask_row)(number * rows + jnp.arange(rows), batch)
         inputs = (masked.tokens, masked.segment_ids, masked.positions, masked.slots)
         logits = model.apply({"params": params}, *inputs, deterministic=True)
         return objectives.masked_lm(logits, masked, config.encoder.k)[1]

@@ -31,7 +31,7 @@ MAY_DIFFER = (
     "loop.steps",
     "loop.report_every",
     "loop.validate_every",
-    "loop.validation_batches",
+    "loop.validation_rows",
     "loop.save_every",
     "loop.keep",
     "mesh.data",

@@ -114,15 +114,15 @@ def test_identity_tells_bases_and_seeds_apart():
 
 
 def test_evaluation_rows_are_the_same_each_time_whatever_the_seed():
-    batches = loader.evaluation_batches(_split(), CONFIG, batch_size=8, count=3)
+    batches = loader.evaluation_batches(_split(), CONFIG, batch_size=8, count=24)
     other = dataclasses.replace(_with(method="sample", reverse_complement=False, epochs=2), seed=99)
-    _assert_equal(batches, loader.evaluation_batches(_split(), other, batch_size=8, count=3))
+    _assert_equal(batches, loader.evaluation_batches(_split(), other, batch_size=8, count=24))
     assert [batch["tokens"].shape for batch in batches] == [(8, 64)] * 3
 
 
 def test_evaluation_reads_the_bases_as_they_are_and_fills_the_last_batch_with_empty_rows():
     bases = random_bases(3, 1_000)
-    batches = loader.evaluation_batches(MemorySplit([bases]), CONFIG, batch_size=11, count=100)
+    batches = loader.evaluation_batches(MemorySplit([bases]), CONFIG, batch_size=11, count=1100)
     rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     assert len(rows["tokens"]) % 11 == 0
     used = rows["segment_ids"].any(axis=1)

@@ -40,7 +40,7 @@ config = PretrainConfig(
     masking=MaskingConfig(rate=0.15, late_rate=0.15),
     data=DataConfig(method="cut"),
     optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=20, decay_steps={STEPS}),
-    loop=LoopConfig(steps={STEPS}, report_every=20, validate_every=100, validation_batches=8, save_every=100),
+    loop=LoopConfig(steps={STEPS}, report_every=20, validate_every=100, validation_rows=128, save_every=100),
 )
 """
 

@@ -22,7 +22,7 @@ STEPS = 10
 
 def pretraining(shards: Path, workdir: Path, **loop_changes: int) -> PretrainConfig:
     """Ten steps, dropout on, two micro-batches a step; reports, validations and saves fall on different steps."""
-    intervals = {"steps": STEPS, "report_every": 3, "validate_every": 5, "validation_batches": 2, "save_every": 4}
+    intervals = {"steps": STEPS, "report_every": 3, "validate_every": 5, "validation_rows": 8, "save_every": 4}
     return PretrainConfig(
         workdir=str(workdir),
         batch_size=8,
