@@ -103,10 +103,10 @@ def true_base_probabilities(logits: jax.Array, targets: jax.Array, k: int) -> ja
       k: k-mer length.
 
     Returns:
-      float32[..., k]: the probability of all k-mers that have the target's base at that place. What the softmax gives
-      to special tokens is lost to every base.
+      float32[..., k]: the probability of all k-mers that have the target's base at that place, among all k-mers: what
+      the softmax gives to special tokens says nothing about bases, and without it uniform guessing costs 2 bits.
     """
-    probabilities = jax.nn.softmax(logits, axis=-1)[..., kmers.FIRST_KMER :]
+    probabilities = jax.nn.softmax(logits[..., kmers.FIRST_KMER :], axis=-1)
     first = k // 2
     halves = probabilities.reshape(*probabilities.shape[:-1], 4**first, 4 ** (k - first))
     codes = jnp.maximum(targets - kmers.FIRST_KMER, 0)
