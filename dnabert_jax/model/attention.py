@@ -4,6 +4,7 @@ Tokens attend to the tokens of their own segment, in both directions. Padding ha
 which keeps every softmax defined; nobody reads what comes out there.
 """
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -35,7 +36,7 @@ def attention(
       InputError: the kernel was asked for by name and cannot run here or cannot drop probabilities.
     """
     drops = dropout_key is not None and dropout_rate > 0
-    kernel = choose_kernel(kernel, jax.default_backend(), qkv.dtype, qkv.shape[1], drops)
+    kernel = choose_kernel(kernel, jax.default_backend(), qkv.dtype, qkv.shape[1], qkv.shape[-1], drops)
     query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
     if kernel == "cudnn":
         return jax.nn.dot_product_attention(
@@ -46,14 +47,14 @@ def attention(
     return _xla(query, key, value, segment_ids, dropout_rate if drops else 0.0, dropout_key)
 
 
-def choose_kernel(kernel: str, backend: str, dtype: jnp.dtype, length: int, drops: bool) -> str:
+def choose_kernel(kernel: str, backend: str, dtype: jnp.dtype, length: int, head_dim: int, drops: bool) -> str:
     """The kernel that `attention` runs for these static facts: `xla`, `cudnn` or `pallas`.
 
     Raises:
       InputError: a fused kernel was named that cannot run them.
     """
     if kernel == "auto":
-        if backend == "gpu" and dtype == jnp.bfloat16 and not drops:
+        if backend == "gpu" and dtype == jnp.bfloat16 and not drops and head_dim % 8 == 0 and head_dim <= 128:
             return "cudnn"
         if backend == "tpu" and length % 128 == 0 and not drops:
             return "pallas"
@@ -89,6 +90,22 @@ def _xla(query, key, value, segment_ids, dropout_rate, dropout_key):
 
 
 def _pallas(query, key, value, segment_ids, backend, interpret: bool = False):
+    """The kernel on each device's rows and heads: XLA cannot split a Pallas kernel by itself."""
+
+    def local(query, key, value, segment_ids):
+        return _pallas_on_one_device(query, key, value, segment_ids, backend, interpret)
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return local(query, key, value, segment_ids)
+    heads = nn.logical_to_mesh_axes(("batch", None, "heads", None))
+    whole = nn.logical_to_mesh_axes(("batch", None))
+    # The kernel does not say how its output varies over the mesh, so this is not checked.
+    split = jax.shard_map(local, in_specs=(heads, heads, heads, whole), out_specs=heads, check_vma=False)
+    return split(query, key, value, segment_ids)
+
+
+def _pallas_on_one_device(query, key, value, segment_ids, backend, interpret):
     scale = query.shape[-1] ** -0.5
     if backend == "tpu":
         from jax.experimental.pallas.ops.tpu import flash_attention as tpu

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dnabert_jax import sharding
+from dnabert_jax.config import MeshConfig
 from dnabert_jax.errors import InputError
 from dnabert_jax.model import attention as module
 from dnabert_jax.model.attention import attention, choose_kernel
@@ -71,21 +73,31 @@ def test_dropped_probabilities_keep_their_mean():
     np.testing.assert_allclose(outs.mean(0), attention(qkv, ids), atol=0.12)
 
 
+def test_the_fused_kernel_runs_on_each_part_of_a_mesh():
+    qkv = jax.random.normal(jax.random.key(0), (2, 128, 3, 2, 16))
+    ids = jnp.ones((2, 128), jnp.int32)
+    with sharding.use(sharding.make_mesh(MeshConfig(), jax.devices()[:1])):
+        fused = jax.jit(lambda qkv: module._pallas(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], ids, "gpu", True))(qkv)
+    np.testing.assert_allclose(fused, attention(qkv, ids), atol=1e-4)
+
+
 @pytest.mark.parametrize(
-    ("kernel", "backend", "dtype", "length", "drops", "chosen"),
+    ("kernel", "backend", "dtype", "length", "head_dim", "drops", "chosen"),
     [
-        ("auto", "cpu", jnp.bfloat16, 512, False, "xla"),
-        ("auto", "gpu", jnp.bfloat16, 512, False, "cudnn"),
-        ("auto", "gpu", jnp.bfloat16, 512, True, "xla"),
-        ("auto", "gpu", jnp.float32, 512, False, "xla"),
-        ("auto", "tpu", jnp.bfloat16, 512, False, "pallas"),
-        ("auto", "tpu", jnp.bfloat16, 100, False, "xla"),
-        ("xla", "tpu", jnp.bfloat16, 512, True, "xla"),
-        ("pallas", "gpu", jnp.float32, 256, False, "pallas"),
+        ("auto", "cpu", jnp.bfloat16, 512, 64, False, "xla"),
+        ("auto", "gpu", jnp.bfloat16, 512, 64, False, "cudnn"),
+        ("auto", "gpu", jnp.bfloat16, 512, 64, True, "xla"),
+        ("auto", "gpu", jnp.float32, 512, 64, False, "xla"),
+        ("auto", "tpu", jnp.bfloat16, 512, 64, False, "pallas"),
+        ("auto", "tpu", jnp.bfloat16, 100, 64, False, "xla"),
+        ("auto", "gpu", jnp.bfloat16, 512, 20, False, "xla"),
+        ("auto", "gpu", jnp.bfloat16, 512, 256, False, "xla"),
+        ("xla", "tpu", jnp.bfloat16, 512, 64, True, "xla"),
+        ("pallas", "gpu", jnp.float32, 256, 64, False, "pallas"),
     ],
 )
-def test_the_kernel_that_is_chosen(kernel, backend, dtype, length, drops, chosen):
-    assert choose_kernel(kernel, backend, jnp.dtype(dtype), length, drops) == chosen
+def test_the_kernel_that_is_chosen(kernel, backend, dtype, length, head_dim, drops, chosen):
+    assert choose_kernel(kernel, backend, jnp.dtype(dtype), length, head_dim, drops) == chosen
 
 
 @pytest.mark.parametrize(
@@ -100,4 +112,4 @@ def test_the_kernel_that_is_chosen(kernel, backend, dtype, length, drops, chosen
 )
 def test_kernels_that_cannot_run_are_refused(kernel, backend, dtype, length, drops, said):
     with pytest.raises(InputError, match=said):
-        choose_kernel(kernel, backend, jnp.dtype(dtype), length, drops)
+        choose_kernel(kernel, backend, jnp.dtype(dtype), length, 64, drops)
