@@ -195,16 +195,19 @@ def _newest_good(folder: Path, read: Callable[[int], Any], say: Say, *, set_asid
     steps = sorted(_steps(folder), reverse=True)
     for place, step in enumerate(steps):
         try:
-            return read(step)
-        except InputError:
+            found = read(step)
+        except (InputError, MemoryError):
             raise
         except Exception as error:  # what a damaged checkpoint raises depends on which byte is wrong
-            damaged = folder / str(step)
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise
             before = f"; taking step {steps[place + 1]}" if place + 1 < len(steps) else ""
-            say(f"{damaged}: the checkpoint is damaged ({_first_line(error)}){before}")
-            if set_aside and before:
-                shutil.rmtree(folder / f"{step}{_DAMAGED}", ignore_errors=True)
-                damaged.rename(folder / f"{step}{_DAMAGED}")
+            say(f"{folder / str(step)}: the checkpoint is damaged ({_first_line(error)}){before}")
+        else:
+            for damaged in steps[:place] if set_aside else ():  # not before an older one has proved good
+                shutil.rmtree(folder / f"{damaged}{_DAMAGED}", ignore_errors=True)
+                (folder / str(damaged)).rename(folder / f"{damaged}{_DAMAGED}")
+            return found
     if steps:
         raise InputError(f"{folder}: every checkpoint is damaged; expected at least one that is whole")
     return None

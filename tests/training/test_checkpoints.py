@@ -252,8 +252,8 @@ def test_all_damaged_is_an_error_that_starts_nothing_anew(tmp_path):
     _remove(tmp_path / "2")
     with pytest.raises(InputError, match="every checkpoint is damaged; expected at least one that is whole"):
         _restore(tmp_path)
-    # The last one stays under its name, so that another try does not take the folder for a new run's.
-    assert _steps(tmp_path) == ["1", "2.damaged"]
+    # They stay under their names, so that another try does not take the folder for a new run's.
+    assert _steps(tmp_path) == ["1", "2"]
     with pytest.raises(InputError, match="every checkpoint is damaged"):
         _restore(tmp_path)
     with pytest.raises(InputError, match="every checkpoint is damaged"):
