@@ -197,8 +197,9 @@ def run(
             figures = program.figures(window.sums, window.last, window.steps) | clock.rates()
             reports.write(done, "train", figures)
             display.update(done, figures)
-            window = _Window()
             clock.restart()
+        if done % program.report_every == 0:
+            window = _Window()  # a last report before its time leaves the sums to a run that goes on
         if last or (program.validate_every and done % program.validate_every == 0):
             validate()
         if last or done % program.save_every == 0:
