@@ -20,7 +20,8 @@ def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     if rate == 0.0:
         return x
     keep = _hash(_element_index(x.shape), jax.random.bits(key, (2,), jnp.uint32)) >= jnp.uint32(rate * 2**32)
-    return jnp.where(keep, x * jnp.asarray(1 / (1 - rate), x.dtype), jnp.zeros((), x.dtype))
+    # The scale is not rounded to the type of x: in bfloat16 it would be off by 0.16 % at a rate of 0.1.
+    return jnp.where(keep, x.astype(jnp.float32) / (1 - rate), 0).astype(x.dtype)
 
 
 def _element_index(shape: tuple[int, ...]) -> jax.Array:
