@@ -81,7 +81,7 @@ def make(
         gradients = jax.tree.map(lambda g: g / jnp.maximum(weight, 1), gradients)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        sums |= {"learning_rate": learning_rate(state.step), "gradient_norm": optax.global_norm(gradients)}
+        sums |= {"learning_rate": learning_rate(state.step), "gradient_norm": optax.tree.norm(gradients)}
         return State(state.step + 1, params, optimizer_state), sums
 
     return jax.jit(
