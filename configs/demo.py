@@ -15,7 +15,7 @@ config = PretrainConfig(
         k=3,
         layers=2,
         hidden=128,
-        heads=4,
+        heads=2,
         intermediate=512,
         max_length=512,
         hidden_dropout=0.0,
@@ -24,6 +24,6 @@ config = PretrainConfig(
     ),
     masking=MaskingConfig(rate=0.15, late_rate=0.15, corruption="span"),
     data=DataConfig(method="cut"),
-    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=50, decay_steps=400),
-    loop=LoopConfig(steps=400, report_every=20, validate_every=200, validation_batches=8, save_every=200),
+    optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=50, decay_steps=300),
+    loop=LoopConfig(steps=300, report_every=20, validate_every=150, validation_rows=128, save_every=150),
 )

@@ -2,4 +2,4 @@
 
 from dnabert_jax.config import FinetuneConfig
 
-config = FinetuneConfig(batch_size=32, epochs=4, learning_rate=1e-3, warmup_share=0.1, dropout=0.1)
+config = FinetuneConfig(batch_size=32, epochs=5, learning_rate=1e-3, warmup_share=0.1, dropout=0.1)
