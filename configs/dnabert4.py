@@ -1,4 +1,4 @@
-"""DNABERT-4 as the paper pretrains it: BERT-base on 4-mers, 2,000 segments a step, stopped at step 120,000.
+"""DNABERT-4 as the paper pretrains it: BERT-base on 4-mers, 2,000 rows a step, stopped at step 120,000.
 
 The paper reads one segment a row (`data.pack False` does that); packed rows carry the same segments without padding, so
 a step holds about a third more of them. Set `data.path`, and `accumulation` to what the devices hold.

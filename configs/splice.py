@@ -1,4 +1,4 @@
-"""Splice sites as the paper fine-tunes: BERT-base, three classes, the windows of `dnabert task splice`.
+"""Splice sites: three classes, the windows of `dnabert task splice`, with the values of DNABERT's promoter example.
 
 Set `init` to a pretraining workdir and `data` to the files of the task.
 """
@@ -8,7 +8,7 @@ from dnabert_jax.config import FinetuneConfig
 config = FinetuneConfig(
     batch_size=32,
     epochs=5,
-    learning_rate=4e-5,
+    learning_rate=2e-4,
     warmup_share=0.1,
     weight_decay=0.01,
     dropout=0.1,

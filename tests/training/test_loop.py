@@ -257,6 +257,15 @@ def test_a_longer_run_goes_on_where_the_shorter_ended():
     assert run.figures == straight.figures
 
 
+def test_a_longer_run_sums_over_the_steps_that_the_shorter_reported_before_their_time():
+    straight = Run(report=4, validate=6, save=4)
+    straight.start(steps=10)
+    run = Run(report=4, validate=6, save=4)
+    run.start(steps=6)
+    run.start(steps=10)
+    assert [each for each in run.figures if each[:2] != (6, "train")] == straight.figures
+
+
 def test_a_signal_while_resuming_saves_nothing_twice():
     run = Run(report=3, validate=5, save=4)
     with pytest.raises(Interrupted):
