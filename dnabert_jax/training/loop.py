@@ -35,7 +35,8 @@ class Program:
       figures: (sums since the last report, the last step's sums, steps) → figures to report.
       validate: state → figures, or None where there is nothing to validate on.
       validate_first: whether a new run validates before its first step.
-      after_validation: (step, state, figures) → None; what a run does with the result, such as keeping the best.
+      after_validation: (step, state, figures) → JSON that is saved as `kept` in the progress of the checkpoints that
+        follow; what a run does with the result, such as keeping the best.
       tokens_per_step: tokens of a batch, padding included.
       steps: optimiser steps in all.
       report_every, validate_every, save_every: in steps; validate_every 0 is at the end only.
@@ -47,7 +48,7 @@ class Program:
     figures: Callable[[dict[str, float], dict[str, float], int], Figures]
     validate: Callable[[State], Figures] | None
     validate_first: bool
-    after_validation: Callable[[int, State, Figures], None]
+    after_validation: Callable[[int, State, Figures], Any]
     tokens_per_step: int
     steps: int
     report_every: int
@@ -150,10 +151,11 @@ def run(
     saved = done if resumed else None
     window = _Window(progress.get("window"), progress.get("window_steps", 0))
     validated: Figures = progress.get("validated", {})
+    kept: Any = progress.get("kept")
     clock = _Clock()
 
     def validate() -> None:
-        nonlocal validated
+        nonlocal validated, kept
         if program.validate is None:
             return
         window.settle()
@@ -162,14 +164,15 @@ def run(
             _check_finite(done, "validation ", validated)
             reports.write(done, "validation", validated)
             display.update(done, validated, split="validation")
-            program.after_validation(done, state, validated)
+            kept = program.after_validation(done, state, validated)
 
     def save() -> None:
         nonlocal saved
         window.settle()
         with clock.paused():
             summed = {"window": dict(window.sums), "window_steps": window.steps}
-            checkpoints.save(done, state, {"identity": program.identity, "validated": validated, **summed})
+            found = {"validated": validated, "kept": kept}
+            checkpoints.save(done, state, {"identity": program.identity, **found, **summed})
         saved = done
 
     if program.validate_first and not resumed:

@@ -84,10 +84,14 @@ class _TimeLeft:
 
 
 class _Lines:
-    """One line a report, flushed, so that a log can be followed."""
+    """One line a report, flushed, so that a log can be followed.
+
+    A reader that goes away (`| head`, a closed terminal) does not end a training run: it goes on unseen.
+    """
 
     def __init__(self, total_steps: int, title: str, stream: TextIO, left: _TimeLeft) -> None:
         self._total, self._title, self._stream, self._left = total_steps, title, stream, left
+        self._read = True
 
     def update(self, step: int, figures: Mapping[str, Any] | None = None, split: str = "train") -> None:
         self._left.note(step)
@@ -105,7 +109,11 @@ class _Lines:
         self.say("  ".join(words))
 
     def say(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        if self._read:
+            try:
+                print(line, file=self._stream, flush=True)
+            except OSError:
+                self._read = False
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a request to finish the step, save and exit, rather than as a sudden end."""
+"""SIGTERM, SIGHUP and Ctrl-C as a request to finish the step, save and exit, rather than as a sudden end."""
 
 import signal
 import threading
@@ -6,13 +6,13 @@ from types import FrameType, TracebackType
 
 
 class StopSignals:
-    """Context manager that notes the first SIGTERM or SIGINT; the second raises KeyboardInterrupt at once.
+    """Context manager that notes the first SIGTERM, SIGHUP or SIGINT; the second raises KeyboardInterrupt at once.
 
     The training loop looks at `received` between steps. Handlers that were there before come back on leaving. Outside
     the main thread, where Python allows no handlers, nothing is caught.
 
     Attributes:
-      received: "SIGTERM" or "SIGINT" once one came, else None.
+      received: "SIGTERM", "SIGHUP" or "SIGINT" once one came, else None.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,9 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                if signal.getsignal(number) is signal.SIG_IGN:  # as under nohup
+                    continue
                 self._before[number] = signal.signal(number, self._note)
         return self
 

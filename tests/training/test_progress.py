@@ -152,3 +152,13 @@ def test_the_terminal_copes_with_a_run_that_reports_nothing(terminal):
 def test_an_error_inside_comes_through(terminal):
     with pytest.raises(ValueError, match="mine"), display(10, stream=terminal):
         raise ValueError("mine")
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run():
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    with display(10, stream=Gone()) as shown:
+        shown.update(1, {"loss": 1.0})
+        shown.update(2, {"loss": 1.0})
