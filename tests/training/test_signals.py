@@ -69,14 +69,14 @@ thread.join()
 
 
 def test_a_hang_up_is_noted_unless_nohup_had_it_ignored():
-    with StopSignals() as stop:
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert stop.received == "SIGHUP"
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with StopSignals() as stop:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert stop.received is None
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    script = """
+with StopSignals() as stop:
+    signal.raise_signal(signal.SIGHUP)
+    print(stop.received)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with StopSignals() as stop:
+    signal.raise_signal(signal.SIGHUP)
+    print(stop.received)
+print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
+"""
+    assert output(script) == ["SIGHUP", "None", "True"]
