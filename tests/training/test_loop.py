@@ -195,6 +195,16 @@ def test_the_checkpoint_holds_the_identity_of_the_data_and_the_last_validation()
     assert (int(state.step), progress["window_steps"]) == (7, 1)
 
 
+def test_what_follows_from_a_validation_is_kept_until_the_next():
+    run = Run(report=3, validate=4, save=2)
+    with pytest.raises(Interrupted):
+        run.start(stop_at=5, after_validation=lambda step, state, figures: {"at": step})
+    assert run.restored()[1]["kept"] == {"at": 4}
+    with pytest.raises(Interrupted):
+        run.start(stop_at=7, after_validation=lambda step, state, figures: {"at": step})
+    assert run.restored()[1]["kept"] == {"at": 4}
+
+
 @pytest.mark.parametrize(
     "every", [(3, 4, 5), (4, 0, 2), (1, 1, 1), (100, 100, 100)], ids=lambda x: "-".join(map(str, x))
 )
