@@ -8,6 +8,7 @@ default values are the paper's (Ji et al. 2021) and those of its training script
 import dataclasses
 import difflib
 import json
+import math
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -25,6 +26,22 @@ def _require_positive(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         _require(value > 0, name, value, "more than 0")
+        _require_finite(name, value)
+
+
+def _require_not_negative(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(value >= 0, name, value, "0 or more")
+        _require_finite(name, value)
+
+
+def _require_finite(name: str, value: float) -> None:
+    _require(math.isfinite(value), name, value, "a finite number")
+
+
+def _require_seed(config: Any) -> None:
+    _require(0 <= config.seed < 2**32, "seed", config.seed, "a whole number from 0 to below 2**32, as JAX's keys take")
 
 
 def _require_share(config: Any, *names: str) -> None:
@@ -72,6 +89,7 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         _require(1 <= self.k <= kmers.MAX_K, "k", self.k, f"a whole number from 1 to {kmers.MAX_K}")
         _require_positive(self, "layers", "hidden", "heads", "intermediate", "type_vocabulary", "layer_norm_epsilon")
+        _require_not_negative(self, "initializer_range")
         _require(self.hidden % self.heads == 0, "hidden", self.hidden, f"a multiple of heads ({self.heads})")
         _require(self.max_length >= 3, "max_length", self.max_length, "at least 3: [CLS], one k-mer, [SEP]")
         _require_rate(self, "hidden_dropout", "attention_dropout")
@@ -161,7 +179,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _require_positive(self, "learning_rate", "epsilon", "clip_norm", "decay_steps")
         _require_rate(self, "beta1", "beta2")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        _require_not_negative(self, "weight_decay")
         _require(
             0 <= self.warmup_steps <= self.decay_steps,
             "warmup_steps",
@@ -225,6 +243,7 @@ class PretrainConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
+        _require_seed(self)
         _require_positive(self, "batch_size", "accumulation")
         _require(
             self.batch_size % self.accumulation == 0,
@@ -243,6 +262,12 @@ class PretrainConfig:
             "data.min_kmers",
             self.data.min_kmers,
             f"at most encoder.max_length - 2 ({self.encoder.max_kmers})",
+        )
+        _require(
+            self.masking.span <= self.encoder.max_kmers,
+            "masking.span",
+            self.masking.span,
+            f"at most encoder.max_length - 2 ({self.encoder.max_kmers}), the tokens of the longest segment",
         )
 
 
@@ -297,8 +322,9 @@ class FinetuneConfig:
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
     def __post_init__(self) -> None:
+        _require_seed(self)
         _require_positive(self, "batch_size", "epochs", "learning_rate", "epsilon", "clip_norm", "report_every")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        _require_not_negative(self, "weight_decay")
         _require_share(self, "warmup_share")
         _require_rate(self, "dropout", "beta2")
 
