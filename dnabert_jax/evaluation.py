@@ -36,11 +36,11 @@ def classification_figures(labels: np.ndarray, probabilities: np.ndarray, classe
     Returns:
       Python numbers, ready for JSON: `examples`, `accuracy`, `f1`, `precision` and `recall` (macro: the mean over the
       classes that have examples), `mcc` (of Gorodkin for more than two classes), `auroc`, `auprc` (the average
-      precision), `per_class` (name → `examples`, `f1`, `precision`, `recall`, `auroc`, `auprc`) and `confusion_matrix`
-      (rows are the true class, columns the predicted one). The precision of a class that is never predicted is 0, and
-      so is `mcc` where all examples or all predictions are of one class, by the usual convention. What else is
-      undefined is None: every figure of a class without examples, and `auroc` and `auprc` where all examples are of one
-      class.
+      precision), `per_class` (name → `examples`, and of the class against the rest `accuracy`, `f1`, `mcc`,
+      `precision`, `recall`, `auroc`, `auprc`) and `confusion_matrix` (rows are the true class, columns the predicted
+      one). The precision of a class that is never predicted is 0, and so is `mcc` where all examples or all predictions
+      are of one class, or of the rest, by the usual convention. What else is undefined is None: every figure of a class
+      without examples, and `auroc` and `auprc` where all examples are of one class.
 
     Raises:
       InputError: there are no examples.
@@ -53,11 +53,14 @@ def classification_figures(labels: np.ndarray, probabilities: np.ndarray, classe
     per_class = []
     for number in numbers:
         defined = support[number] > 0
-        areas = _areas(labels == number, probabilities[:, number])
+        is_class, said_class = labels == number, predicted == number
+        areas = _areas(is_class, probabilities[:, number])
         per_class.append(
             {
                 "examples": int(support[number]),
+                "accuracy": float((is_class == said_class).mean()) if defined else None,
                 "f1": float(f1[number]) if defined else None,
+                "mcc": _mcc(is_class, said_class) if defined else None,
                 "precision": float(precision[number]) if defined else None,
                 "recall": float(recall[number]) if defined else None,
                 "auroc": areas[0],
@@ -71,7 +74,7 @@ def classification_figures(labels: np.ndarray, probabilities: np.ndarray, classe
         "f1": _mean(per_class, "f1"),
         "precision": _mean(per_class, "precision"),
         "recall": _mean(per_class, "recall"),
-        "mcc": float(matthews_corrcoef(labels, predicted)) if (support > 0).sum() > 1 else 0.0,
+        "mcc": _mcc(labels, predicted),
         "auroc": _mean(ranked, "auroc"),
         "auprc": _mean(ranked, "auprc"),
         "per_class": dict(zip(classes, per_class, strict=True)),
@@ -118,6 +121,11 @@ def _checked(labels: Any, probabilities: Any, classes: tuple[str, ...]) -> tuple
     if not np.isfinite(probabilities).all():
         raise RunStopped("the model gives probabilities that are no numbers; its params are not usable")
     return labels, probabilities
+
+
+def _mcc(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """Matthews correlation; 0 where all examples are of one class, also when all are right."""
+    return float(matthews_corrcoef(labels, predicted)) if (labels != labels[0]).any() else 0.0
 
 
 def _areas(is_class: np.ndarray, scores: np.ndarray) -> tuple[float | None, float | None]:

@@ -87,9 +87,14 @@ def test_every_figure_equals_its_formula(classes, seed):
         recall = right / sum(matrix[number])
         positive = [label == number for label in truth]
         scores = probabilities[:, number].tolist()
+        missed, wrong = sum(matrix[number]) - right, sum(row[number] for row in matrix) - right
+        rest = len(pairs) - right - missed - wrong
+        sides = (right + wrong) * (right + missed) * (rest + wrong) * (rest + missed)
         one = {
             "examples": sum(positive),
+            "accuracy": (right + rest) / len(pairs),
             "f1": 2 * precision * recall / (precision + recall),
+            "mcc": (right * rest - wrong * missed) / math.sqrt(sides),
             "precision": precision,
             "recall": recall,
             "auroc": slow_auroc(positive, scores),
@@ -129,6 +134,8 @@ def test_a_model_that_always_says_the_same():
     assert found["precision"] == pytest.approx(0.5 / 3)
     assert found["auroc"] == 0.5
     assert found["per_class"]["acceptor"]["precision"] == 0
+    assert [one["accuracy"] for one in found["per_class"].values()] == [0.5, 0.75, 0.75]
+    assert [one["mcc"] for one in found["per_class"].values()] == [0, 0, 0]
 
 
 def test_a_class_without_examples_is_undefined_and_left_out_of_the_means():
@@ -137,7 +144,9 @@ def test_a_class_without_examples_is_undefined_and_left_out_of_the_means():
     found = classification_figures(labels, probabilities, NAMES[:3])
     assert found["per_class"]["acceptor"] == {
         "examples": 0,
+        "accuracy": None,
         "f1": None,
+        "mcc": None,
         "precision": None,
         "recall": None,
         "auroc": None,
