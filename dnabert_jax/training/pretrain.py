@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from dnabert_jax import masking, objectives, optim, sharding
 from dnabert_jax.config import PretrainConfig
 from dnabert_jax.data import loader, shards
+from dnabert_jax.data.rows import Batch
 from dnabert_jax.errors import InputError
 from dnabert_jax.model.heads import MaskedLanguageModel
 from dnabert_jax.training import loop, reports, state, step, workdir
@@ -45,18 +46,19 @@ def run(config: PretrainConfig, say: Say) -> dict[str, Any]:
         rows = config.batch_size // config.accumulation
         sharding.check_batch(mesh, rows, "batch_size / accumulation")
         train = shards.open_split(config.data.path, "train")
-        validation = None
+        held_out = []
         if shards.has_split(config.data.path, "validation"):
             validation = shards.open_split(config.data.path, "validation")
+            held_out = loader.evaluation_batches(validation, config, rows, config.loop.validation_rows)
         with workdir.lock(config.workdir), sharding.use(mesh):
             pipeline = loader.Pretraining(train, config)
             workdir.claim(config.workdir, config)
-            if validation is None:
+            if not held_out:
                 say(f"{config.data.path}: no validation split, so nothing is validated")
-            return _run(config, pipeline, validation, mesh, stop, say)
+            return _run(config, pipeline, held_out, mesh, stop, say)
 
 
-def _run(config: PretrainConfig, pipeline, validation, mesh: Mesh, stop: StopSignals, say: Say) -> dict[str, Any]:
+def _run(config: PretrainConfig, pipeline, held_out, mesh: Mesh, stop: StopSignals, say: Say) -> dict[str, Any]:
     folder = Path(config.workdir)
     optimizer = optim.adamw(config.optimizer)
     key = jax.random.key(config.seed)
@@ -86,7 +88,7 @@ def _run(config: PretrainConfig, pipeline, validation, mesh: Mesh, stop: StopSig
             ),
             batches=lambda start: on_devices(pipeline.batches(start), mesh),
             figures=_figures(config),
-            validate=_validation(config, validation, mesh, validation_key) if validation else None,
+            validate=_validation(config, held_out, mesh, validation_key) if held_out else None,
             validate_first=True,
             after_validation=lambda *_: None,
             tokens_per_step=config.batch_size * config.row_length,
@@ -179,11 +181,10 @@ def _figures(config: PretrainConfig):
     return figures
 
 
-def _validation(config: PretrainConfig, split: shards.Split, mesh: Mesh, key: jax.Array):
+def _validation(config: PretrainConfig, held_out: list[Batch], mesh: Mesh, key: jax.Array):
     """The same held-out rows under the same masks, each time and however many rows are computed at once."""
     model = MaskedLanguageModel(config.encoder)
     rows = config.batch_size // config.accumulation
-    batches = loader.evaluation_batches(split, config, rows, config.loop.validation_rows)
 
     def mask_row(number, row):
         batch = {name: value[None] for name, value in row.items()}
@@ -200,7 +201,7 @@ def _validation(config: PretrainConfig, split: shards.Split, mesh: Mesh, key: ja
 
     def validate(current: state.State) -> loop.Figures:
         sums: Counter = Counter()
-        for number, batch in enumerate(on_devices(iter(batches), mesh)):
+        for number, batch in enumerate(on_devices(iter(held_out), mesh)):
             found = jax.device_get(evaluate(current.params, batch, np.int32(number)))
             sums.update({name: float(value) for name, value in found.items()})
         return objectives.masked_lm_figures(sums)
