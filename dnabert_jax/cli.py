@@ -1,13 +1,19 @@
 """The `dnabert` command: a table of subcommands, and what becomes of an error.
 
-Exit status 0 is success, 1 a run that could not go on, 2 bad input or bad flags, 75 a run that was asked to stop, has
-saved, and can be started again. Each of them but 0 comes with one line on standard error.
+Exit status 0 is success, 1 a run that could not go on, 2 bad input or bad flags, 75 a training run that was asked to
+stop, has saved, and can be started again. Any other command that is asked to stop leaves no half-written output and
+ends with 130 upon Ctrl-C and 143 upon SIGTERM; so does training until it has its config, and when asked twice it ends
+with 130. Each of them but 0 comes with one line on standard error. 141, without a line, is standard output that nobody
+reads any more, as in `dnabert --help | head -1`.
 """
 
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from dnabert_jax import commands, flags, recipes
 from dnabert_jax.commands import say
@@ -93,10 +99,36 @@ def _dispatch(program: str, table: dict[str, Command], arguments: Arguments) -> 
     table[name](f"{program} {name}", arguments[1:])
 
 
+class _Terminated(BaseException):
+    """SIGTERM came. Like KeyboardInterrupt, it is no Exception, so that nothing on its way takes it for a failure."""
+
+
+@contextmanager
+def _termination_unwinds() -> Iterator[None]:
+    """Lets the first SIGTERM end the block by an exception, so that outputs are cleaned up, and ignores later ones.
+
+    Training puts its own handler in the place of this one while it runs.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield  # somebody else has decided what SIGTERM does
+        return
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _status(run: Callable[[], None]) -> int:
     """Runs a program and says in one line what went wrong, if something did."""
     try:
-        run()
+        with _termination_unwinds():
+            run()
         sys.stdout.flush()  # where nobody reads any more, it shows here and not at exit
     except InputError as error:
         say(f"error: {error}")
@@ -110,6 +142,9 @@ def _status(run: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 130
+    except _Terminated:
+        say("terminated")
+        return 143
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

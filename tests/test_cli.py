@@ -1,6 +1,7 @@
 """The command line: exit statuses, one line on standard error, and nothing left behind by a command that fails."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 from dnabert_jax import cli
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
+from dnabert_jax.training.signals import StopSignals
 
 
 def _run(*arguments: str) -> int:
@@ -159,6 +161,41 @@ def test_each_end_has_its_status_and_line(error, status, line, capsys):
 
     assert cli._status(run) == status
     assert capsys.readouterr() == ("", line)
+
+
+@pytest.fixture
+def default_termination():
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("default_termination")
+def test_a_request_to_terminate_unwinds_and_has_its_status_and_line(capsys):
+    cleaned = []
+
+    def run():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)  # a second one does not disturb the clean-up
+            cleaned.append(True)
+
+    assert cli._status(run) == 143
+    assert capsys.readouterr() == ("", "terminated\n")
+    assert cleaned == [True]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("default_termination")
+def test_training_takes_the_request_to_terminate_over(capsys):
+    def run():
+        with StopSignals() as stop:
+            signal.raise_signal(signal.SIGTERM)
+        raise Interrupted(stop.received)
+
+    assert cli._status(run) == 75
+    assert capsys.readouterr() == ("", "stopped by SIGTERM\n")
 
 
 def test_a_defect_is_not_hidden():
