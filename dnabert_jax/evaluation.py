@@ -4,8 +4,6 @@ All of them work for two classes or more. With two, AUROC and AUPRC are those of
 label of 1 is); with more, the mean over the classes of each against the rest.
 """
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from dnabert_jax import outputs
 from dnabert_jax.errors import InputError, RunStopped
 
 
@@ -260,12 +259,9 @@ def _text(name: str) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight")
-        os.replace(temporary, path)
+        with outputs.file(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise RunStopped(f"{path}: the picture could not be written ({error.strerror})") from None

@@ -2,25 +2,19 @@
 
 Which records are taken and which regions are held out for validation is settled before anything is written; where
 that takes names or lengths, the files are read once beforehand. What a build leaves behind is a whole dataset or
-nothing: it is written beside its final place and moved there at the end.
+nothing: it gets its name when it is complete.
 """
 
 import hashlib
-import os
-import shutil
-import signal
-import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from dnabert_jax import kmers
+from dnabert_jax import kmers, outputs
 from dnabert_jax.data import fasta, genome, regions
-from dnabert_jax.errors import InputError, RunStopped
+from dnabert_jax.errors import InputError
 
 TRAIN, VALIDATION = "train", "validation"
 
@@ -101,20 +95,11 @@ def build(
       RunStopped: the shards could not be written, as when the disk is full.
     """
     out = Path(out)
-    if out.is_symlink():
-        out = out.resolve()  # the link stays, and the dataset goes where it points
     _check(fasta, out, chunk, min_length, overwrite)
     paths = [Path(path) for path in fasta]
     selection = _select(paths, include, exclude, validation, min_length, say)
-    with _stoppable(), _folder_beside(out) as temporary:
-        try:
-            folder = Path(temporary, "dataset")
-            folder.mkdir()
-            summary = _write(paths, folder, out, assembly, selection, chunk, min_length, progress)
-            _move(folder, out, Path(temporary, "replaced"))
-        except OSError as error:
-            raise RunStopped(f"{out}: cannot be written ({error.strerror or error}); nothing was left there") from None
-    return summary
+    with outputs.folder(out) as folder:
+        return _write(paths, folder, out, assembly, selection, chunk, min_length, progress)
 
 
 @dataclass(frozen=True)
@@ -142,7 +127,7 @@ def _check(fasta: Sequence[str | Path], out: Path, chunk: int, min_length: int, 
             raise InputError(f"{path}: a pipe or device, which can be read only once; expected a file")
     if not out.name:
         raise InputError(f"{out}: expected the name of a new folder")
-    if not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
         raise InputError(f"{out}: exists already; expected a new folder, or --overwrite to replace a dataset there")
@@ -299,46 +284,5 @@ def _source(path: Path) -> genome.Source:
     return genome.Source(path.name, path.stat().st_size, digest)
 
 
-def _move(folder: Path, out: Path, aside: Path) -> None:
-    if out.is_dir() and any(out.iterdir()):
-        out.rename(aside)
-    elif out.is_dir():
-        out.rmdir()
-    try:
-        folder.rename(out)
-    except OSError:
-        if aside.exists():
-            aside.rename(out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _folder_beside(out: Path) -> tempfile.TemporaryDirectory:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
-    except OSError as error:
-        raise InputError(
-            f"{out}: cannot be made ({error.strerror or error}); expected a place that can be written to"
-        ) from None
-
-
 def _listed(paths: list[Path]) -> str:
     return ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Lets SIGTERM end the program through its `finally` clauses, so that the temporary folder is removed."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def stop(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -4,8 +4,6 @@ The folder holds `train.tsv`, `validation.tsv` and `test.tsv`, which fine-tuning
 says how they were made, with counts.
 """
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnabert_jax import kmers
-from dnabert_jax.errors import InputError, RunStopped
+from dnabert_jax import kmers, outputs
+from dnabert_jax.errors import InputError
 from dnabert_jax.tasks import splits
 
 CLASSES = ("donor", "acceptor", "neither")
@@ -118,32 +116,20 @@ def require_free(out: Path, overwrite: bool) -> None:
 
 
 def write(out: Path, examples: list[Example], options: Options, summary: Summary) -> None:
-    """Writes the folder under a temporary name and renames it; splits without examples get no file.
+    """Writes the folder, whole or not at all, in the place of an earlier one; splits without examples get no file.
 
     Raises:
       InputError: there can be no folder in that place.
       RunStopped: the files could not be written.
     """
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be made ({error.strerror or error}); expected a place for a folder") from None
-    try:
+    with outputs.folder(out) as folder:
         for split in sorted({example.split for example in examples}):
-            with open(partial / f"{splits.NAMES[split]}.tsv", "w", encoding="utf-8", newline="\n") as file:
+            with open(folder / f"{splits.NAMES[split]}.tsv", "w", encoding="utf-8", newline="\n") as file:
                 file.write("\t".join(COLUMNS) + "\n")
                 for example in examples:
                     if example.split == split:
                         file.write("\t".join(_fields(example, options.window // 2)) + "\n")
-        (partial / _README).write_text(_origin(options) + _counts(summary), encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    except OSError as error:
-        raise RunStopped(f"{out}: cannot be written ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (folder / _README).write_text(_origin(options) + _counts(summary), encoding="utf-8")
 
 
 def _fields(example: Example, half: int) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from dnabert_jax import outputs
 from dnabert_jax.config import FinetuneConfig, PretrainConfig, differences, from_json, to_json
 from dnabert_jax.errors import InputError, RunStopped
 
@@ -219,14 +220,7 @@ def plain(values: Any) -> Any:
 
 
 def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+    with outputs.file(path) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())

@@ -342,25 +342,29 @@ def test_a_full_disk_stops_the_build_and_leaves_what_was_there(tmp_path, monkeyp
     assert ("20", 0) in built(tmp_path / "old")["train"]
 
 
-def test_a_terminated_build_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_terminated_build_leaves_what_was_there(tmp_path, earlier):
     program = """
 import sys, time
-from pathlib import Path
+from dnabert_jax import cli
 from dnabert_jax.data import build
 def wait(progress):
     print("begun", flush=True)
     time.sleep(60)
-build.build([sys.argv[1]], sys.argv[2], progress=wait)
+sys.exit(cli._status(lambda: build.build([sys.argv[1]], sys.argv[2], overwrite=True, progress=wait)))
 """
-    path = write(tmp_path / "a.fa")
+    path, out = write(tmp_path / "a.fa"), tmp_path / "out"
+    if earlier:
+        build.build([path], out)
+    before = {each.name: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
     with subprocess.Popen(
-        [sys.executable, "-c", program, path, tmp_path / "out"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, path, out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 128 + signal.SIGTERM
-    assert [each.name for each in tmp_path.iterdir()] == ["a.fa"]
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert process.communicate(timeout=60) == ("", "terminated\n")
+        assert process.returncode == 128 + signal.SIGTERM
+    assert {each.name: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()} == before
 
 
 def test_nothing_is_printed_by_the_libraries(tmp_path, capfd):
