@@ -7,6 +7,7 @@ nothing: it gets its name when it is complete.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from dnabert_jax.data import fasta, genome, regions
 from dnabert_jax.errors import InputError
 
 TRAIN, VALIDATION = "train", "validation"
+
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def build(
 ) -> Summary:
     """Writes FASTA files as a TFDS dataset of chunks of bases (`genome` has the format, `shards` reads it).
 
-    Memory follows the chunk and the longest record.
+    Memory follows the chunk and the longest record, 1.2 bytes a base of it.
 
     Args:
       fasta: files, plain, gzip or bgzip; their records are kept in this order.
@@ -144,7 +147,10 @@ def _select(
 ) -> _Selection:
     if not (include or exclude or validation):
         return _Selection(None, {}, None)
-    lengths = {record.name: record.bases.size for record in _records(paths)}
+    lengths = {}
+    for record in _records(paths):
+        lengths[record.name] = record.bases.size
+        del record
     taken = _named(include, lengths, "include", say) or set(lengths)
     taken -= _named(exclude, lengths, "exclude", say)
     kept = {name: lengths[name] for name in lengths if name in taken and lengths[name] >= min_length}
@@ -199,27 +205,27 @@ def _write(
     sizes: list[genome.RecordSize] = []
     skipped: list[int] = []
     done = 0
+
+    def take(record: fasta.Record) -> None:
+        def wrote(bases: int) -> None:
+            nonlocal done
+            done += bases
+            if progress:
+                progress(Progress(record.name, done, selection.total))
+
+        for split, start, end in _pieces(record.bases.size, selection.held_out.get(record.name, [])):
+            if split not in writers:
+                writers[split] = genome.SplitWriter(folder, split, chunk)
+            writers[split].write(record.name, start, record.bases[start:end], wrote)
+        sizes.append(genome.RecordSize(record.name, record.bases.size, _unknown(record.bases)))
+
     try:
         for record in _records(paths):
-            name, length = record.name, record.bases.size
-            if length < min_length:
-                skipped.append(length)
-                continue
-            if selection.taken is not None and name not in selection.taken:
-                continue
-
-            def wrote(bases: int, name: str = name) -> None:
-                nonlocal done
-                done += bases
-                if progress:
-                    progress(Progress(name, done, selection.total))
-
-            for split, start, end in _pieces(length, selection.held_out.get(name, [])):
-                if split not in writers:
-                    writers[split] = genome.SplitWriter(folder, split, chunk)
-                writers[split].write(name, start, record.bases[start:end], wrote)
-            unknown = int(np.count_nonzero(record.bases == kmers.N))
-            sizes.append(genome.RecordSize(name, length, unknown))
+            if record.bases.size < min_length:
+                skipped.append(record.bases.size)
+            elif selection.taken is None or record.name in selection.taken:
+                take(record)
+            del record  # or two would be in memory while the next one is read
         if not sizes:
             raise InputError(f"{_listed(paths)}: no record of at least {min_length} bases; nothing to build from")
         finished = {split: writers[split].finish() for split in (TRAIN, VALIDATION) if split in writers}
@@ -252,11 +258,16 @@ def _write(
     )
 
 
+def _unknown(bases: np.ndarray) -> int:
+    blocks = (bases[at : at + _BLOCK] for at in range(0, bases.size, _BLOCK))  # what is compared takes memory too
+    return sum(int(np.count_nonzero(block == kmers.N)) for block in blocks)
+
+
 def _records(paths: list[Path]) -> Iterator[fasta.Record]:
     """Records of all files, each name once."""
     files_of: dict[str, Path] = {}
     for path in paths:
-        for record in fasta.records(path):
+        for record in _reading(path):
             if record.name in files_of:
                 raise InputError(
                     f"{path}: record {record.name!r} is in {files_of[record.name]} too; "
@@ -264,6 +275,20 @@ def _records(paths: list[Path]) -> Iterator[fasta.Record]:
                 )
             files_of[record.name] = path
             yield record
+            del record
+
+
+def _reading(path: Path) -> Iterator[fasta.Record]:
+    with _read_errors(path):
+        yield from fasta.records(path)
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read to its end ({error.strerror or error})") from None
 
 
 def _pieces(length: int, held_out: list[tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
@@ -279,9 +304,9 @@ def _pieces(length: int, held_out: list[tuple[int, int]]) -> Iterator[tuple[str,
 
 
 def _source(path: Path) -> genome.Source:
-    with open(path, "rb") as file:
+    with _read_errors(path), open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return genome.Source(path.name, path.stat().st_size, digest)
+        return genome.Source(path.name, path.stat().st_size, digest)
 
 
 def _listed(paths: list[Path]) -> str:

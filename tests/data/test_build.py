@@ -1,5 +1,6 @@
 """What `dnabert build` writes: every base once, in the right split, with metadata that say so, or nothing at all."""
 
+import contextlib
 import dataclasses
 import gzip
 import hashlib
@@ -7,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -198,6 +200,18 @@ def test_shards_are_bounded_and_numbered(tmp_path, monkeypatch):
     assert built(tmp_path / "out") == {"train": {("a", 0): letters}}
 
 
+def test_one_record_is_in_memory_at_a_time(tmp_path):
+    """Also where records are skipped, and while the names are read beforehand."""
+    path = write(tmp_path / "a.fa", {str(number): "ACGT" * 1_000_000 for number in range(4)})
+    for options in ({}, {"exclude": ["2"]}, {"validation": ["0:1-9"]}, {"min_length": 5_000_000}):
+        tracemalloc.start()
+        with contextlib.suppress(InputError):
+            build.build([path], tmp_path / "out", overwrite=True, **options)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2.4 * 4_000_000  # a record, and blocks of what is being read, or else 2.8 times as much
+
+
 def test_names_that_are_no_utf8(tmp_path):
     path = tmp_path / "a.fa"
     path.write_bytes(b">a\xff\nACGTACGTACGT\n>a\xfe\nGGGGGGGGGGGG\n")
@@ -340,6 +354,18 @@ def test_a_full_disk_stops_the_build_and_leaves_what_was_there(tmp_path, monkeyp
         assert str(caught.value).startswith(f"{out}: cannot be written (write() failed: No space left on device)")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.fa", "old"]
     assert ("20", 0) in built(tmp_path / "old")["train"]
+
+
+def test_an_input_that_breaks_off_is_told_apart_from_the_output(tmp_path, monkeypatch):
+    def broken(path):
+        yield fasta.Record("a", np.zeros(20, np.uint8))
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(fasta, "records", broken)
+    with pytest.raises(InputError) as caught:
+        build.build([write(tmp_path / "a.fa")], tmp_path / "out")
+    assert str(caught.value) == f"{tmp_path / 'a.fa'}: cannot be read to its end (Input/output error)"
+    assert [each.name for each in tmp_path.iterdir()] == ["a.fa"]
 
 
 @pytest.mark.parametrize("earlier", [False, True])
