@@ -42,36 +42,49 @@ def _bar(console: Console) -> Iterator[Callable[[Progress], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    start = time.monotonic()
+    figures = _Figures()
     with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None, figures="")
+        task = bar.add_task("", total=None, start=False, figures="")
 
         def update(progress: Progress) -> None:
+            bar.start_task(task)  # upon the first chunk; later calls do nothing
             bar.update(
                 task,
                 description=escape(progress.record),
                 completed=progress.bases,
                 total=progress.total,
-                figures=_figures(progress.bases, time.monotonic() - start),
+                figures=figures(progress.bases),
             )
 
         yield update
 
 
 def _lines(console: Console) -> Callable[[Progress], None]:
-    start = last = time.monotonic()
+    figures = _Figures()
+    last: float | None = None
 
     def update(progress: Progress) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= _SECONDS_BETWEEN_LINES:
+        shown = figures(progress.bases)
+        if last is None:
             last = now
-            line = f"building: record {progress.record}, {_figures(progress.bases, now - start)}"
+        elif now - last >= _SECONDS_BETWEEN_LINES:
+            last = now
+            line = f"building: record {progress.record}, {shown}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return update
 
 
-def _figures(bases: int, seconds: float) -> str:
-    rate = bases / seconds if seconds > 0 else 0.0
-    return f"{bases / 1e6:,.1f} million bases, {rate / 1e6:,.1f} million bases/s"
+class _Figures:
+    """How many bases, and how many a second since the first chunk: names and lengths may have been read before it."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def __call__(self, bases: int) -> str:
+        now = time.monotonic()
+        start, before = self._first = self._first or (now, bases)
+        rate = (bases - before) / (now - start) if now > start else 0.0
+        return f"{bases / 1e6:,.1f} million bases, {rate / 1e6:,.1f} million bases/s"

@@ -32,10 +32,11 @@ def clock(monkeypatch):
 
 
 def test_a_log_gets_a_line_every_ten_seconds(clock):
+    """The time before the first chunk, in which names and lengths may be read, does not count."""
     console = _console(terminal=False)
     with progress.shown(console) as update:
-        for second in range(1, 26):
-            clock.now = float(second)
+        for second in range(26):
+            clock.now = 300.0 + second
             update(Progress("chr[1]", second * 40_000_000, None))
     assert console.file.getvalue().splitlines() == [
         "building: record chr[1], 400.0 million bases, 40.0 million bases/s",
@@ -61,5 +62,8 @@ def test_a_terminal_gets_a_bar_with_bases_a_second(total):
     assert "million bases/s" in shown
 
 
-def test_figures_before_any_time_has_passed():
-    assert progress._figures(0, 0.0) == "0.0 million bases, 0.0 million bases/s"
+def test_figures_count_from_the_first_chunk(clock):
+    clock.now, figures = 300.0, progress._Figures()
+    assert figures(65_536) == "0.1 million bases, 0.0 million bases/s"
+    clock.now += 2
+    assert figures(80_065_536) == "80.1 million bases, 40.0 million bases/s"
