@@ -7,8 +7,8 @@ from typing import Any
 
 from dnabert_jax.errors import InputError
 
-_PLACES = (Path(__file__).parents[1] / "configs", Path(__file__).parent / "configs")
-"""In a checkout recipes lie beside the package, in an installed wheel inside it."""
+_PLACES = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+"""In an installed wheel recipes lie inside the package, and what lies beside it is not ours; in a checkout, beside it."""
 
 
 def names() -> list[str]:
@@ -45,4 +45,4 @@ def load(recipe: str, kind: type) -> Any:
 
 
 def _folder() -> Path:
-    return next((place for place in _PLACES if place.is_dir()), _PLACES[0])
+    return next((place for place in _PLACES if place.is_dir()), _PLACES[-1])

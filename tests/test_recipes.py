@@ -1,6 +1,8 @@
 """Recipes: those that come with the project hold the paper's values, and a bad one is told in one line."""
 
 import dataclasses
+import runpy
+import shutil
 
 import pytest
 
@@ -14,6 +16,17 @@ FINE_TUNING = ("demo_splice", "promoter_core", "splice")
 
 def test_names_lists_every_recipe():
     assert recipes.names() == sorted([*PRETRAINING, *FINE_TUNING])
+
+
+@pytest.mark.parametrize("installed", [False, True], ids=["checkout", "wheel"])
+def test_a_wheel_has_its_recipes_inside_whatever_lies_beside_it(tmp_path, installed):
+    (tmp_path / "package").mkdir()
+    shutil.copy(recipes.__file__, tmp_path / "package" / "recipes.py")
+    for folder, name in (("configs", "beside"), ("package/configs", "inside"))[: 1 + installed]:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.py").touch()
+    copy = runpy.run_path(str(tmp_path / "package" / "recipes.py"))
+    assert copy["names"]() == ["inside" if installed else "beside"]
 
 
 @pytest.mark.parametrize("name", PRETRAINING)
