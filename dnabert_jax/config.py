@@ -105,6 +105,40 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True)
+class FinetunedEncoderConfig:
+    """The encoder of a fine-tuning run.
+
+    The fields that are None by default make the model what it is, so they come from the model that is fine-tuned:
+    None takes what is found there, and another value than that is an error. Without `init` None takes the default of
+    `EncoderConfig`. In the `config.json` of a run all of them are filled in. The fields behind them say how it is
+    computed; pretraining may have had others.
+    """
+
+    k: int | None = None
+    layers: int | None = None
+    hidden: int | None = None
+    heads: int | None = None
+    intermediate: int | None = None
+    max_length: int | None = None
+    type_vocabulary: int | None = None
+    initializer_range: float | None = None
+    layer_norm_epsilon: float | None = None
+    compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    attention: Literal["auto", "xla", "cudnn", "pallas"] = "auto"
+    remat: Literal["none", "full", "dots_saveable"] = "none"
+    scan_layers: bool = True
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the fields that are not known yet."""
+        return [each.name for each in dataclasses.fields(self) if getattr(self, each.name) is None]
+
+    def filled(self, found: "EncoderConfig | FinetunedEncoderConfig") -> "FinetunedEncoderConfig":
+        """This config with the values found in place of what is missing."""
+        return dataclasses.replace(self, **{name: getattr(found, name) for name in self.missing})
+
+
+@dataclass(frozen=True)
 class MaskingConfig:
     """Which tokens are hidden, and what stands in their place."""
 
@@ -298,8 +332,7 @@ class FinetuneConfig:
     """Workdir of the pretraining run whose encoder is taken; empty starts from random params."""
     random_params: bool = False
     """Take only the encoder's shape from `init` and start from random params, to see what pretraining gives."""
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    """Shape of the encoder; with `init` it is the one found there, whatever stands here."""
+    encoder: FinetunedEncoderConfig = field(default_factory=FinetunedEncoderConfig)
     seed: int = 0
     batch_size: int = 32
     epochs: int = 5
@@ -327,6 +360,24 @@ class FinetuneConfig:
         _require_not_negative(self, "weight_decay")
         _require_share(self, "warmup_share")
         _require_rate(self, "dropout", "beta2")
+        _require(
+            self.encoder.attention in ("auto", "xla") or self.freeze_encoder or self.dropout == 0,
+            "dropout",
+            self.dropout,
+            f"0 with encoder.attention {self.encoder.attention!r}, a fused kernel, which cannot drop probabilities",
+        )
+
+    @property
+    def model(self) -> EncoderConfig:
+        """The encoder with nothing missing, and with this run's dropout (none where it is frozen).
+
+        Raises:
+          InputError: a field of `encoder` is missing, or its value is out of range.
+        """
+        for name in self.encoder.missing:
+            raise InputError(f"encoder.{name} is None; expected the value of the model that is fine-tuned")
+        rate = 0.0 if self.freeze_encoder else self.dropout
+        return EncoderConfig(**dataclasses.asdict(self.encoder), hidden_dropout=rate, attention_dropout=rate)
 
 
 def to_json(config: Any) -> str:
@@ -377,6 +428,10 @@ def _from_value(hint: Any, value: Any, source: str, name: str) -> Any:
         if value not in allowed:
             raise InputError(f"{source}: {name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
         return value
+    if type(None) in typing.get_args(hint):
+        if value is None:
+            return value
+        hint = next(each for each in typing.get_args(hint) if each is not type(None))
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import itertools
 import json
 import math
@@ -34,7 +35,7 @@ class Classifier:
     """A fine-tuned model.
 
     Attributes:
-      config: of the fine-tuning run.
+      config: of the fine-tuning run, except that no fused attention kernel is demanded.
       classes: names, in the order of the probabilities.
       params: float32 pytree.
       probabilities: jitted (params, batch) → float32[batch, classes].
@@ -48,7 +49,7 @@ class Classifier:
     @property
     def longest(self) -> int:
         """Bases in the longest sequence that it reads."""
-        return self.config.encoder.max_kmers + self.config.encoder.k - 1
+        return self.config.model.max_kmers + self.config.model.k - 1
 
 
 class Scored(NamedTuple):
@@ -71,6 +72,8 @@ def load(model: str | Path, say: Say) -> Classifier:
       InputError: not the workdir of a fine-tuning run, or one without a checkpoint.
     """
     config = workdir.read_config(model, FinetuneConfig)
+    if config.encoder.attention != "xla":  # the device that scores need not be one that runs the kernel of the training
+        config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, attention="auto"))
     file = Path(model) / finetune.CLASSES
     classes = _classes(file)
     if not classes:
@@ -127,9 +130,9 @@ def score(
     step = stride or max(classifier.longest // 2, 1)
     stretches = _stretches(classifier, records, source, long, step)
     while batch := list(itertools.islice(stretches, batch_size)):
-        k = classifier.config.encoder.k
+        k = classifier.config.model.k
         longest = max(len(bases) for *_, bases in batch) - k + 3
-        length = min(_BUCKET * math.ceil(longest / _BUCKET), classifier.config.encoder.max_length)
+        length = min(_BUCKET * math.ceil(longest / _BUCKET), classifier.config.model.max_length)
         filler = [batch[-1][-1]] * (batch_size - len(batch))  # keeps the shape, so that nothing is compiled anew
         rows = loader.sequence_batch([*(bases for *_, bases in batch), *filler], k=k, length=length)
         scores = np.asarray(classifier.probabilities(classifier.params, rows))
@@ -184,7 +187,7 @@ def predict(
     classifier = load(model, say)
     if not 0 <= stride <= classifier.longest:
         raise InputError(f"stride is {stride}; expected 0 (half a window) to {classifier.longest}, a whole window")
-    records = sequences.read(input, fasta=fasta, k=classifier.config.encoder.k, say=say)
+    records = sequences.read(input, fasta=fasta, k=classifier.config.model.k, say=say)
     place = ["start", "end"] if long == "window" else []
     rows = 0
     with _whole_or_absent(Path(output)) as file:

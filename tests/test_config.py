@@ -10,6 +10,7 @@ from dnabert_jax.config import (
     DataConfig,
     EncoderConfig,
     FinetuneConfig,
+    FinetunedEncoderConfig,
     LabelledConfig,
     LoopConfig,
     MaskingConfig,
@@ -43,7 +44,10 @@ def test_defaults_are_the_papers():
     assert (optimizer.weight_decay, optimizer.clip_norm) == (0.01, 1.0)
 
 
-@pytest.mark.parametrize("config", [PRETRAIN, FINETUNE, PretrainConfig(), FinetuneConfig(), tiny.ENCODER])
+@pytest.mark.parametrize(
+    "config",
+    [PRETRAIN, FINETUNE, PretrainConfig(), FinetuneConfig(), tiny.ENCODER, tiny.FINETUNED],
+)
 def test_json_gives_the_same_config_back(config):
     text = to_json(config)
     assert from_json(type(config), text, "config.json") == config
@@ -128,6 +132,7 @@ def _pretrain(**changes):
         (lambda: FinetuneConfig(warmup_share=1.5), "warmup_share is 1.5"),
         (lambda: FinetuneConfig(dropout=1.0), "dropout is 1.0"),
         (lambda: FinetuneConfig(weight_decay=-0.1), "weight_decay is -0.1"),
+        (lambda: FinetuneConfig(encoder=FinetunedEncoderConfig(attention="cudnn")), "dropout is 0.1"),
     ],
 )
 def test_a_value_out_of_range_names_its_field(make, field):
@@ -194,6 +199,48 @@ def test_bad_json_says_where_and_what(text, message):
         from_json(PretrainConfig, text, "config.json")
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"encoder": {"k": "6"}}', "config.json: encoder.k is '6'; expected int"),
+        ('{"encoder": {"k": true}}', "config.json: encoder.k is True; expected int"),
+        ('{"encoder": {"layer_norm_epsilon": "0"}}', "config.json: encoder.layer_norm_epsilon is '0'; expected float"),
+        ('{"encoder": {"remat": null}}', "config.json: encoder.remat is None; expected one of 'none', "),
+        ('{"encoder": {"hidden_dropout": 0.1}}', "config.json: unknown field encoder.hidden_dropout"),
+    ],
+)
+def test_bad_json_of_a_finetuned_encoder(text, message):
+    with pytest.raises(InputError) as caught:
+        from_json(FinetuneConfig, text, "config.json")
+    assert str(caught.value).startswith(message)
+
+
+def test_a_finetuned_encoder_takes_what_is_missing_and_keeps_the_rest():
+    asked = FinetunedEncoderConfig(k=4, remat="full", compute_dtype="bfloat16")
+    assert "k" not in asked.missing
+    filled = asked.filled(tiny.ENCODER)
+    assert filled.missing == []
+    assert (filled.k, filled.layers, filled.hidden) == (4, tiny.ENCODER.layers, tiny.ENCODER.hidden)
+    assert (filled.remat, filled.compute_dtype) == ("full", "bfloat16")
+
+
+@pytest.mark.parametrize(("frozen", "rate"), [(False, 0.3), (True, 0.0)])
+def test_the_model_of_a_finetuning_has_its_dropout(frozen, rate):
+    config = FinetuneConfig(encoder=tiny.FINETUNED, dropout=0.3, freeze_encoder=frozen)
+    assert config.model == dataclasses.replace(tiny.ENCODER, hidden_dropout=rate, attention_dropout=rate)
+
+
+def test_there_is_no_model_of_a_finetuning_while_something_is_missing():
+    with pytest.raises(InputError, match=r"^encoder\.layers is None; expected "):
+        FinetuneConfig(encoder=dataclasses.replace(tiny.FINETUNED, layers=None)).model  # noqa: B018 - it raises
+
+
+def test_a_fused_kernel_is_for_encoders_without_dropout():
+    encoder = FinetunedEncoderConfig(attention="pallas")
+    FinetuneConfig(encoder=encoder, dropout=0.0)
+    FinetuneConfig(encoder=encoder, freeze_encoder=True)
 
 
 def test_field_names_are_dotted_and_complete():

@@ -37,6 +37,13 @@ def test_override_of_the_other_kind():
     assert changed.data.train == "a.tsv"
 
 
+@pytest.mark.parametrize("k", [3, 6])
+def test_override_tells_what_was_asked_from_what_was_not(k):
+    arguments = ["--encoder.k", str(k), "--encoder.compute-dtype", "float32"]
+    encoder = flags.override(FinetuneConfig(), arguments, "finetune").encoder
+    assert (encoder.k, encoder.layers, encoder.compute_dtype) == (k, None, "float32")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -63,6 +70,10 @@ def test_an_unknown_field_gets_the_nearest(arguments, said):
         (["--data.pack", "perhaps"], ["pack", "perhaps"]),
         (["--encoder.attention", "flash"], ["attention", "flash", "cudnn", "pallas"]),
         (["--loop.steps", "-1"], ["steps is -1", "more than 0"]),
+        (["--seed", "-1"], ["seed is -1"]),
+        (["--seed", str(2**63)], ["seed is 9223372036854775808"]),
+        (["--optimizer.learning-rate", "inf"], ["learning_rate is inf"]),
+        (["--optimizer.learning-rate", "nan"], ["learning_rate is nan"]),
         (["--encoder.k", "99"], ["k is 99", "1 to 12"]),
         (["--batch-size", "3", "--accumulation", "2"], ["batch_size is 3", "accumulation (2)"]),
         (["--row-length", "100"], ["row_length is 100", "encoder.max_length (512)"]),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from types import SimpleNamespace
 
 import flax.linen as nn
@@ -21,7 +22,7 @@ from dnabert_jax.training import finetune, state, workdir
 from dnabert_jax.training.checkpoints import Checkpoints
 from tests import tiny
 
-CONFIG = FinetuneConfig(encoder=tiny.ENCODER, dropout=0.1)
+CONFIG = FinetuneConfig(encoder=tiny.FINETUNED, dropout=0.1)
 CLASSES = ("neither", "donor site", "acceptor")
 LONGEST = tiny.ENCODER.max_kmers + tiny.ENCODER.k - 1
 
@@ -184,7 +185,7 @@ def test_windows_are_scored_as_records_of_their_own(classifier, direct, stride, 
 
 def test_the_stride_of_the_shortest_model():
     """Half of a window of one base is no stride."""
-    encoder = dataclasses.replace(tiny.ENCODER, k=1, max_length=3)
+    encoder = dataclasses.replace(tiny.FINETUNED, k=1, max_length=3)
     shortest = SimpleNamespace(
         config=FinetuneConfig(encoder=encoder),
         longest=1,
@@ -363,6 +364,24 @@ def test_damaged_classes(model, tmp_path, classes):
     (folder / "classes.json").write_text(classes)
     with pytest.raises(InputError, match=r"classes.json: missing or damaged; expected the class names"):
         prediction.load(folder, pytest.fail)
+
+
+@pytest.mark.parametrize("kernel", ["cudnn", "pallas"])
+def test_a_model_trained_with_a_fused_kernel_scores_where_there_is_none(kernel, classifier, direct, model, tmp_path):
+    trained = shutil.copytree(model, tmp_path / "copy")
+    encoder = dataclasses.replace(CONFIG.encoder, attention=kernel)
+    workdir.write_text(trained / "config.json", to_json(dataclasses.replace(CONFIG, encoder=encoder, dropout=0.0)))
+    loaded = prediction.load(trained, pytest.fail)
+    (record,) = _records(30)
+    (found,) = prediction.score(loaded, [record])
+    np.testing.assert_allclose(found.probabilities, direct(record.bases), rtol=1e-4, atol=1e-6)
+
+
+def test_a_config_that_lost_the_shape_of_its_encoder(model, tmp_path):
+    damaged = _copy(model, tmp_path / "copy", finetune.CLASSES)
+    workdir.write_text(damaged / "config.json", to_json(FinetuneConfig()))
+    with pytest.raises(InputError, match=r"^encoder\.k is None; expected "):
+        prediction.load(damaged, pytest.fail)
 
 
 def test_other_classes_than_the_params_have(model, tmp_path):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from dnabert_jax import kmers
-from dnabert_jax.config import EncoderConfig
+from dnabert_jax.config import EncoderConfig, FinetunedEncoderConfig
 
 ENCODER = EncoderConfig(
     k=3,
@@ -19,6 +19,8 @@ ENCODER = EncoderConfig(
     initializer_range=0.2,  # large, so that attention is far from uniform and mistakes show
     compute_dtype="float32",
 )
+
+FINETUNED = FinetunedEncoderConfig(compute_dtype="float32").filled(ENCODER)
 
 
 def without_dropout(config: EncoderConfig = ENCODER) -> EncoderConfig:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dnabert_jax import evaluation, objectives, optim, sharding
-from dnabert_jax.config import EncoderConfig, FinetuneConfig, OptimizerConfig, PretrainConfig
+from dnabert_jax.config import EncoderConfig, FinetuneConfig, FinetunedEncoderConfig, OptimizerConfig, PretrainConfig
 from dnabert_jax.data import labelled, loader
 from dnabert_jax.data.labelled import Examples
 from dnabert_jax.errors import InputError
@@ -32,8 +32,6 @@ Say = Callable[[str], None]
 CLASSES = "classes.json"
 BEST = "best"
 CRITERION = "mcc"
-
-_SHAPE = ("k", "layers", "hidden", "heads", "intermediate", "max_length", "type_vocabulary")
 
 
 def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
@@ -55,7 +53,7 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
         if not getattr(config.data, name):
             raise InputError(f"data.{name} is empty; give labelled sequences with --data.{name}")
     with StopSignals() as stop:
-        config = dataclasses.replace(config, encoder=_encoder(config))
+        config = _completed(config)
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, config.batch_size, "batch_size")
         train, validation, test = _examples(config, say)
@@ -67,35 +65,37 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
 
 def classifier(config: FinetuneConfig, classes: int) -> SequenceClassifier:
     """The model that a config describes."""
-    return SequenceClassifier(config.encoder, classes=classes, dropout=config.dropout)
+    return SequenceClassifier(config.model, classes=classes, dropout=config.dropout)
 
 
 def initializer(config: FinetuneConfig, classes: int) -> state.Init:
     """Random key → params of the classifier, boxed with their logical axes."""
-    row = jnp.zeros((1, config.encoder.max_length), jnp.int32)
+    row = jnp.zeros((1, config.model.max_length), jnp.int32)
     return lambda key: classifier(config, classes).init(key, row, row, row, deterministic=True)["params"]
 
 
-def _encoder(config: FinetuneConfig) -> EncoderConfig:
-    """The encoder that is trained: that of `init`, with this run's dropout."""
-    encoder = config.encoder
-    if config.init:
-        encoder = workdir.read_config(config.init, PretrainConfig).encoder
-        default = EncoderConfig()
-        for name in _SHAPE:
-            asked, there = getattr(config.encoder, name), getattr(encoder, name)
-            if asked not in (there, getattr(default, name)):
-                raise InputError(f"encoder.{name} is {asked}, but the model in {config.init} has {there}")
-    rate = 0.0 if config.freeze_encoder else config.dropout
-    return dataclasses.replace(encoder, hidden_dropout=rate, attention_dropout=rate)
+def _completed(config: FinetuneConfig) -> FinetuneConfig:
+    """The config with what is missing of its encoder taken from `init`.
+
+    Raises:
+      InputError: the model in `init` has another value for a field that was given.
+    """
+    if not config.init:
+        return dataclasses.replace(config, encoder=config.encoder.filled(EncoderConfig()))
+    found = workdir.read_config(config.init, PretrainConfig).encoder
+    for name in FinetunedEncoderConfig().missing:
+        asked, there = getattr(config.encoder, name), getattr(found, name)
+        if asked not in (None, there):
+            raise InputError(f"encoder.{name} is {asked}, but the model in {config.init} has {there}")
+    return dataclasses.replace(config, encoder=config.encoder.filled(found))
 
 
 def _examples(config: FinetuneConfig, say: Say) -> tuple[Examples, Examples, Examples | None]:
     def read(path: str, classes: tuple[str, ...] | None) -> Examples:
         return labelled.read(
             path,
-            k=config.encoder.k,
-            max_kmers=config.encoder.max_kmers,
+            k=config.model.k,
+            max_kmers=config.model.max_kmers,
             fasta=config.data.fasta,
             label_column=config.data.label_column,
             classes=classes,
@@ -251,8 +251,8 @@ def _headline(figures: dict[str, Any]) -> loop.Figures:
 
 def _length(config: FinetuneConfig, *examples: Examples) -> int:
     """Tokens per row: the longest example, [CLS] and [SEP] included, rounded up to a multiple of 8."""
-    longest = max(len(bases) for each in examples for bases in each.sequences) - config.encoder.k + 3
-    return min(8 * math.ceil(longest / 8), config.encoder.max_length)
+    longest = max(len(bases) for each in examples for bases in each.sequences) - config.model.k + 3
+    return min(8 * math.ceil(longest / 8), config.model.max_length)
 
 
 def _batches(
@@ -263,7 +263,7 @@ def _batches(
         batches = loader.labelled_batches(
             train,
             batch_size=config.batch_size,
-            k=config.encoder.k,
+            k=config.model.k,
             length=_length(config, train),
             seed=config.seed,
             epoch=epoch,
@@ -278,7 +278,7 @@ def _batches(
 def _scores(config: FinetuneConfig, probabilities, params: state.Params, examples: Examples, mesh: Mesh) -> np.ndarray:
     """Class probabilities in the order of the examples, float32[n, classes]."""
     batches = loader.labelled_batches(
-        examples, batch_size=config.batch_size, k=config.encoder.k, length=_length(config, examples)
+        examples, batch_size=config.batch_size, k=config.model.k, length=_length(config, examples)
     )
     scores = [np.asarray(probabilities(params, batch)) for batch in pretrain.on_devices(batches, mesh)]
     return np.concatenate(scores)[: len(examples.labels)]

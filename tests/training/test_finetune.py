@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnabert_jax.config import FinetuneConfig, LabelledConfig, PretrainConfig
+from dnabert_jax.config import FinetuneConfig, FinetunedEncoderConfig, LabelledConfig, PretrainConfig
 from dnabert_jax.errors import InputError, Interrupted
-from dnabert_jax.training import finetune, loop, pretrain
+from dnabert_jax.training import finetune, loop, pretrain, workdir
 from dnabert_jax.training.checkpoints import Checkpoints, restore_params
 from dnabert_jax.training.state import State
 from tests import tiny
@@ -86,6 +86,7 @@ def config(pretrained: PretrainConfig, tmp_path_factory: pytest.TempPathFactory)
     return FinetuneConfig(
         workdir=str(folder / "workdir"),
         init=pretrained.workdir,
+        encoder=FinetunedEncoderConfig(compute_dtype="float32"),
         batch_size=BATCH,
         epochs=EPOCHS,
         learning_rate=5e-3,
@@ -160,7 +161,7 @@ def test_random_params_take_only_the_shape(again, pretrained):
 
 
 def test_without_init_the_encoder_is_the_one_in_the_config(again):
-    config = dataclasses.replace(again, init="", encoder=dataclasses.replace(tiny.ENCODER, layers=1))
+    config = dataclasses.replace(again, init="", encoder=dataclasses.replace(tiny.FINETUNED, layers=1))
     assert Watched(config, begin_only=True).said == ["encoder: random params"]
 
 
@@ -332,9 +333,25 @@ def refusal(config: FinetuneConfig) -> str:
     return message
 
 
-def test_another_k_than_the_model_has_is_refused(again):
-    message = refusal(dataclasses.replace(again, encoder=dataclasses.replace(again.encoder, k=4)))
-    assert message == f"encoder.k is 4, but the model in {again.init} has 3"
+@pytest.mark.parametrize(
+    ("name", "asked", "there"), [("k", 4, 3), ("k", 6, 3), ("layers", 12, 2), ("layer_norm_epsilon", 1e-5, 1e-12)]
+)
+def test_another_shape_than_the_model_has_is_refused(name, asked, there, again):
+    message = refusal(dataclasses.replace(again, encoder=dataclasses.replace(again.encoder, **{name: asked})))
+    assert message == f"encoder.{name} is {asked}, but the model in {again.init} has {there}"
+
+
+def test_the_shape_comes_from_the_model_and_how_it_is_computed_from_the_run(straight, config, pretrained):
+    encoder = workdir.read_config(config.workdir, FinetuneConfig).encoder
+    assert encoder == config.encoder.filled(pretrained.encoder)
+    asked = FinetunedEncoderConfig(k=3, remat="full", attention="xla", scan_layers=False)
+    completed = finetune._completed(dataclasses.replace(config, workdir="", encoder=asked)).encoder
+    assert completed == dataclasses.replace(encoder, **run_time(asked))
+
+
+def run_time(encoder: FinetunedEncoderConfig) -> dict[str, Any]:
+    names = ("compute_dtype", "remat", "attention", "scan_layers")
+    return {name: getattr(encoder, name) for name in names}
 
 
 @pytest.mark.parametrize("name", ["train", "validation"])

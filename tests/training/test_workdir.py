@@ -13,6 +13,7 @@ from dnabert_jax.config import (
     DataConfig,
     EncoderConfig,
     FinetuneConfig,
+    FinetunedEncoderConfig,
     LoopConfig,
     PretrainConfig,
     field_names,
@@ -134,7 +135,7 @@ def test_read_config_names_a_folder_that_is_no_workdir(tmp_path):
 
 
 def test_config_of_a_finetuning_run_with_an_encoder_reads_back(tmp_path):
-    config = FinetuneConfig(encoder=PRETRAIN.encoder)
+    config = FinetuneConfig(encoder=FinetunedEncoderConfig().filled(PRETRAIN.encoder))
     workdir.claim(tmp_path, config)
     assert from_json(FinetuneConfig, (tmp_path / "config.json").read_text(), "it") == config
 
