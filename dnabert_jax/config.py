@@ -235,6 +235,13 @@ class MeshConfig:
         _require_positive(self, "fsdp", "tensor")
 
 
+def _require_divisors(mesh: MeshConfig, encoder: EncoderConfig) -> None:
+    """The params' axes that `sharding.RULES` spreads over the mesh."""
+    for axis, name in (("fsdp", "hidden"), ("tensor", "heads"), ("tensor", "intermediate")):
+        parts, size = getattr(mesh, axis), getattr(encoder, name)
+        _require(size % parts == 0, f"mesh.{axis}", parts, f"a divisor of encoder.{name} ({size})")
+
+
 @dataclass(frozen=True)
 class LoopConfig:
     """How long a run is and how often it reports, validates and saves."""
@@ -279,6 +286,7 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         _require_seed(self)
         _require_positive(self, "batch_size", "accumulation")
+        _require_divisors(self.mesh, self.encoder)
         _require(
             self.batch_size % self.accumulation == 0,
             "batch_size",
@@ -360,6 +368,8 @@ class FinetuneConfig:
         _require_not_negative(self, "weight_decay")
         _require_share(self, "warmup_share")
         _require_rate(self, "dropout", "beta2")
+        if not self.encoder.missing:
+            _require_divisors(self.mesh, self.model)
         _require(
             self.encoder.attention in ("auto", "xla") or self.freeze_encoder or self.dropout == 0,
             "dropout",

@@ -121,6 +121,9 @@ def _pretrain(**changes):
         (_pretrain(row_length=256), "row_length is 256"),
         (_pretrain(data=DataConfig(min_kmers=511)), "data.min_kmers is 511"),
         (_pretrain(masking=MaskingConfig(span=511)), "masking.span is 511"),
+        (_pretrain(encoder=tiny.ENCODER, mesh=MeshConfig(tensor=3)), "mesh.tensor is 3"),
+        (_pretrain(encoder=tiny.ENCODER, mesh=MeshConfig(tensor=8)), "mesh.tensor is 8"),
+        (_pretrain(encoder=tiny.ENCODER, mesh=MeshConfig(fsdp=5)), "mesh.fsdp is 5"),
         (_pretrain(seed=-1), "seed is -1"),
         (_pretrain(seed=2**32), "seed is 4294967296"),
         (lambda: LabelledConfig(label_column=3), "label_column is 3"),
@@ -132,6 +135,8 @@ def _pretrain(**changes):
         (lambda: FinetuneConfig(warmup_share=1.5), "warmup_share is 1.5"),
         (lambda: FinetuneConfig(dropout=1.0), "dropout is 1.0"),
         (lambda: FinetuneConfig(weight_decay=-0.1), "weight_decay is -0.1"),
+        (lambda: FinetuneConfig(encoder=tiny.FINETUNED, mesh=MeshConfig(tensor=3)), "mesh.tensor is 3"),
+        (lambda: FinetuneConfig(encoder=dataclasses.replace(tiny.FINETUNED, hidden=30)), "hidden is 30"),
         (lambda: FinetuneConfig(encoder=FinetunedEncoderConfig(attention="cudnn")), "dropout is 0.1"),
     ],
 )
@@ -160,6 +165,8 @@ def test_a_value_out_of_range_names_its_field(make, field):
         lambda: PretrainConfig(data=DataConfig(min_kmers=510)),
         lambda: PretrainConfig(masking=MaskingConfig(span=510)),
         lambda: PretrainConfig(seed=2**32 - 1),
+        lambda: PretrainConfig(encoder=tiny.ENCODER, mesh=MeshConfig(tensor=4, fsdp=32)),
+        lambda: FinetuneConfig(mesh=MeshConfig(tensor=5)),  # the shape is not known yet
     ],
 )
 def test_the_ends_of_a_range_belong_to_it(make):
