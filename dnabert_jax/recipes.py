@@ -8,7 +8,7 @@ from typing import Any
 from dnabert_jax.errors import InputError
 
 _PLACES = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
-"""In an installed wheel recipes lie inside the package, and what lies beside it is not ours; in a checkout, beside it."""
+"""An installed wheel has the recipes inside the package, and strangers beside it; a checkout has them beside it."""
 
 
 def names() -> list[str]:
