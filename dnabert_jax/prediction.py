@@ -6,15 +6,15 @@ import dataclasses
 import itertools
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TextIO
 
 import jax
 import numpy as np
 
+from dnabert_jax import outputs
 from dnabert_jax.config import FinetuneConfig, MeshConfig
 from dnabert_jax.data import loader, sequences
 from dnabert_jax.data.sequences import Sequence
@@ -165,12 +165,13 @@ def predict(
 ) -> int:
     """Scores a file and writes tab-separated rows: `id`, `class`, and a column of probabilities for each class.
 
-    Windows have `start` and `end` behind their `id`. The output appears under its name when it is complete.
+    Windows have `start` and `end` behind their `id`. The output appears under its name when it is complete, in the
+    place of an earlier file.
 
     Args:
       model: workdir of a fine-tuning run.
       input: FASTA, TSV or CSV with a column `sequence`, or BED with `fasta`.
-      output: file to write.
+      output: file to write; not one that is read.
       fasta: FASTA that a BED points into.
       long, stride, batch_size: as for `score`.
       say: hears notes.
@@ -184,10 +185,11 @@ def predict(
     """
     if batch_size < 1:
         raise InputError(f"batch size is {batch_size}; expected 1 or more")
+    _require_other(Path(output), input, fasta)
     classifier = load(model, say)
     if not 0 <= stride <= classifier.longest:
         raise InputError(f"stride is {stride}; expected 0 (half a window) to {classifier.longest}, a whole window")
-    records = sequences.read(input, fasta=fasta, k=classifier.config.model.k, say=say)
+    records = _read(input, fasta=fasta, k=classifier.config.model.k, say=say)
     place = ["start", "end"] if long == "window" else []
     rows = 0
     with _whole_or_absent(Path(output)) as file:
@@ -201,21 +203,33 @@ def predict(
     return rows
 
 
+def _require_other(output: Path, *inputs: str | Path) -> None:
+    for each in inputs:
+        if each and output.exists() and Path(each).exists() and output.samefile(each):
+            raise InputError(f"{output}: is the input; expected another file to write")
+
+
+def _read(path: str | Path, **options: Any) -> Iterator[Sequence]:
+    try:
+        yield from sequences.read(path, **options)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read to its end ({error.strerror or error})") from None
+
+
 @contextlib.contextmanager
-def _whole_or_absent(path: Path):
-    """A text file that gets its name when the block ends well, and vanishes otherwise."""
+def _whole_or_absent(path: Path) -> Iterator[TextIO]:
+    """A text file that gets its name when the block ends well; an OSError of the block is one of writing."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; expected a file to write")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        file = open(temporary, "w", encoding="utf-8", newline="")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-    try:
-        with file:
+        with outputs.file(path) as temporary, _opened(temporary, path) as file:
             yield file
-        os.replace(temporary, path)
     except OSError as error:
         raise RunStopped(f"{path}: writing failed ({error.strerror}); no output was left") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _opened(temporary: Path, path: Path) -> TextIO:
+    try:
+        return open(temporary, "w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None

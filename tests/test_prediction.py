@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -292,11 +293,38 @@ def test_an_earlier_output_is_replaced(loaded, model, fasta, tmp_path):
     assert len(_rows(out)) == len(MIXED) + 1
 
 
+@pytest.mark.parametrize("alias", [False, True], ids=["by its name", "by a link"])
+@pytest.mark.parametrize("role", ["input", "fasta"])
+def test_a_file_that_is_read_is_not_replaced(loaded, model, fasta, tmp_path, role, alias):
+    bed = tmp_path / "in.bed"
+    bed.write_text("a\t0\t40\n")
+    read = {"input": bed, "fasta": fasta}
+    output = read[role]
+    if alias:
+        output = tmp_path / "link"
+        output.symlink_to(read[role])
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    with pytest.raises(InputError, match="is the input; expected another file"):
+        prediction.predict(model, read["input"], output, fasta=read["fasta"], batch_size=4, say=pytest.fail)
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+def test_an_input_that_breaks_off_is_told_apart_from_the_output(loaded, model, fasta, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        yield Sequence("a", np.zeros(40, np.uint8))
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(prediction.sequences, "read", broken)
+    with pytest.raises(InputError, match=r"in\.fa: cannot be read to its end .Input/output error"):
+        prediction.predict(model, fasta, tmp_path / "out.tsv", batch_size=1, say=pytest.fail)
+    assert [each.name for each in tmp_path.iterdir()] == ["in.fa"]
+
+
 def test_a_disk_that_fills_up_leaves_no_output(loaded, model, fasta, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(prediction.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     out = tmp_path / "out.tsv"
     with pytest.raises(RunStopped, match=r"out.tsv: writing failed .No space left on device.; no output was left"):
         prediction.predict(model, fasta, out, batch_size=4, say=pytest.fail)
