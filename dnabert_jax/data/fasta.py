@@ -5,7 +5,10 @@ ambiguity letter as N. A name is the first word after `>`; bytes of it that are 
 names never become one.
 """
 
+import contextlib
+import filecmp
 import os
+import shutil
 import string
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pysam
 
-from dnabert_jax import kmers
+from dnabert_jax import kmers, outputs
 from dnabert_jax.data import text
 from dnabert_jax.errors import InputError
 
@@ -89,7 +92,7 @@ class IndexedFasta:
     """A FASTA file, plain or bgzip, of which any interval can be read without reading the rest.
 
     The index beside the file (`.fai`, and `.gzi` for bgzip; samtools' formats) is used if it is there and not older
-    than the file, and otherwise made. One thread at a time may read.
+    than the file, and otherwise made and written, if it turns out to be another one. One thread at a time may read.
 
     Args:
       path: the FASTA file.
@@ -245,12 +248,12 @@ def _is_gzip(path: Path) -> bool:
 
 
 def _make_index(path: Path) -> None:
-    """Writes the index beside the file, whole or not at all, after a look at every record."""
+    """Writes the index beside the file after a look at every record, or finds that the one there is as it should be."""
     for record in records(path):
         del record
     finals = _index_paths(path)
     try:
-        with tempfile.TemporaryDirectory(prefix=".index-", dir=path.parent) as folder:
+        with tempfile.TemporaryDirectory() as folder:
             made = [Path(folder, final.name) for final in finals]
             options = ["--fai-idx", str(made[0])] + (["--gzi-idx", str(made[1])] if len(made) > 1 else [])
             try:
@@ -261,8 +264,13 @@ def _make_index(path: Path) -> None:
                     f"{path}: no index can be made; expected lines of equal length within a record, that end in a "
                     "line feed, and no byte order mark"
                 ) from None
-            for temporary, final in zip(made, finals, strict=True):
-                os.replace(temporary, final)
+            for new, final in zip(made, finals, strict=True):
+                if final.is_file() and filecmp.cmp(new, final, shallow=False):
+                    with contextlib.suppress(OSError):  # it only looks older, as after a checkout or a copy
+                        os.utime(final)
+                    continue
+                with outputs.file(final) as temporary:
+                    shutil.copyfile(new, temporary)
     except OSError as error:
         raise InputError(
             f"{path}: its index {finals[0]} is missing or out of date and cannot be written "

@@ -254,6 +254,32 @@ def test_an_index_older_than_the_file_is_made_again(tmp_path):
         assert kmers.decode(genome.fetch("new", 0, 6)) == "ACGTAC"
 
 
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "bgzip"])
+def test_an_index_that_only_looks_older_serves_where_nothing_can_be_written(tmp_path, monkeypatch, compressed):
+    path = block_gzip(tmp_path / "a.fa.gz", EVEN) if compressed else write(tmp_path / "a.fa", EVEN)
+    fasta.IndexedFasta(path).close()
+    kept = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    past, utime = time.time() - 1000, os.utime
+    for index in tmp_path.glob("*i"):
+        os.utime(index, (past, past))
+    with monkeypatch.context() as patch:  # root may write anywhere
+        patch.setattr(os, "utime", refuse)
+        patch.setattr(os, "replace", refuse)
+        with fasta.IndexedFasta(path) as genome:
+            assert genome.names == ("one", "two")
+        write(tmp_path / f"{path.name}.fai", b"one\t1\t5\t1\t2\n")
+        utime(tmp_path / f"{path.name}.fai", (past, past))
+        with pytest.raises(InputError, match="out of date and cannot be written"):
+            fasta.IndexedFasta(path)
+    fasta.IndexedFasta(path).close()
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == kept
+    assert fasta._has_fresh_index(path)
+
+
 def test_an_index_of_another_file_is_noticed_when_bases_lack(tmp_path):
     path = write(tmp_path / "a.fa", b">a\nACGT\n")
     write(tmp_path / "a.fa.fai", b"a\t400\t3\t60\t61\n")
