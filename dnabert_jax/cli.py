@@ -136,6 +136,11 @@ def _status(run: Callable[[], None]) -> int:
     except RunStopped as error:
         say(f"error: {error}")
         return 1
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):  # what JAX raises begins with the status of XLA
+            raise
+        say("error: the memory of the device is too small; lower batch_size, or raise accumulation in pretraining")
+        return 1
     except Interrupted as error:
         say(f"stopped by {error}")
         return INTERRUPTED

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from dnabert_jax import cli
@@ -150,10 +151,15 @@ def test_a_recipe_of_ones_own_and_its_overrides(tmp_path, monkeypatch):
     [
         (InputError("a.fa: wrong"), 2, "error: a.fa: wrong\n"),
         (RunStopped("the disk is full"), 1, "error: the disk is full\n"),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate\n1 bytes"),
+            1,
+            "error: the memory of the device is too small; lower batch_size, or raise accumulation in pretraining\n",
+        ),
         (Interrupted("SIGTERM: saved step 3"), 75, "stopped by SIGTERM: saved step 3\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
-    ids=["input", "stopped", "interrupted and saved", "interrupted"],
+    ids=["input", "stopped", "out of memory", "interrupted and saved", "interrupted"],
 )
 def test_each_end_has_its_status_and_line(error, status, line, capsys):
     def run():
@@ -198,11 +204,12 @@ def test_training_takes_the_request_to_terminate_over(capsys):
     assert capsys.readouterr() == ("", "stopped by SIGTERM\n")
 
 
-def test_a_defect_is_not_hidden():
+@pytest.mark.parametrize("kind", [ZeroDivisionError, RuntimeError, jax.errors.JaxRuntimeError])
+def test_a_defect_is_not_hidden(kind):
     def run():
-        raise ZeroDivisionError
+        raise kind("a defect")
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(kind):
         cli._status(run)
 
 
