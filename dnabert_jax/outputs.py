@@ -40,8 +40,9 @@ def file(path: Path) -> Iterator[Path]:
 def folder(path: Path) -> Iterator[Path]:
     """A folder that replaces the one at `path`, if any, when the block ends well.
 
-    Parents are made too. Where `path` is a link, the link stays and the folder goes where it points. SIGTERM and Ctrl-C
-    wait while the two folders change places, and a process that is killed just then leaves both, hidden.
+    Parents are made too. Where `path` is a link, the link stays and the folder goes where it points. SIGTERM,
+    SIGHUP and Ctrl-C wait while the two folders change places, and a process that is killed just then leaves both,
+    hidden.
 
     Yields:
       A new and empty folder.
@@ -86,7 +87,7 @@ def _replace(place: Path, new: Path, old: Path) -> None:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Lets SIGTERM and SIGINT wait until the block has ended.
+    """Lets SIGTERM, SIGHUP and SIGINT wait until the block has ended.
 
     They are caught rather than blocked: a signal that is blocked in this thread comes through another one.
     """
@@ -96,7 +97,7 @@ def _signals_held() -> Iterator[None]:
     came: list[int] = []
     before: dict[int, object] = {}
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             before[number] = signal.signal(number, lambda number, _: came.append(number))
         yield
     finally:

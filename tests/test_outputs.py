@@ -118,7 +118,7 @@ def test_a_place_that_can_hold_no_folder(tmp_path):
         _write(tmp_path / "file" / "out", "new")
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_between_the_two_renames_waits_for_the_second(tmp_path, name):
     """Even one without a handler, which would end the process at once."""
     program = f"""
