@@ -39,7 +39,7 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
 
     Args:
       config: complete; its workdir is made when missing.
-      say: hears what was loaded and what is new.
+      say: hears what was loaded and what is new, or from where the run goes on.
 
     Returns:
       What `result.json` holds: the figures of the best epoch on the test set (or the validation set without one).
@@ -58,7 +58,7 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
         sharding.check_batch(mesh, config.batch_size, "batch_size")
         train, validation, test = _examples(config, say)
         with workdir.lock(config.workdir), sharding.use(mesh):
-            source = _pretrained(config, mesh, say)
+            source = None if _resumes(config) else _pretrained(config, mesh, say)
             workdir.claim(config.workdir, config)
             return _run(config, source, (train, validation, test), mesh, stop, say)
 
@@ -75,19 +75,28 @@ def initializer(config: FinetuneConfig, classes: int) -> state.Init:
 
 
 def _completed(config: FinetuneConfig) -> FinetuneConfig:
-    """The config with what is missing of its encoder taken from `init`.
+    """The config with what is missing of its encoder: that of the run in the workdir, or of `init` for a new run.
 
     Raises:
-      InputError: the model in `init` has another value for a field that was given.
+      InputError: the model there has another value for a field that was given.
     """
-    if not config.init:
+    if config.workdir and (Path(config.workdir) / workdir.CONFIG).exists():
+        where, found = config.workdir, workdir.read_config(config.workdir, FinetuneConfig).encoder
+    elif config.init:
+        where, found = config.init, workdir.read_config(config.init, PretrainConfig).encoder
+    else:
         return dataclasses.replace(config, encoder=config.encoder.filled(EncoderConfig()))
-    found = workdir.read_config(config.init, PretrainConfig).encoder
     for name in FinetunedEncoderConfig().missing:
         asked, there = getattr(config.encoder, name), getattr(found, name)
         if asked not in (None, there):
-            raise InputError(f"encoder.{name} is {asked}, but the model in {config.init} has {there}")
+            raise InputError(f"encoder.{name} is {asked}, but the model in {where} has {there}")
     return dataclasses.replace(config, encoder=config.encoder.filled(found))
+
+
+def _resumes(config: FinetuneConfig) -> bool:
+    """Whether the workdir has a checkpoint, good or not, so that the params come from there and not from `init`."""
+    folder = Path(config.workdir) / "checkpoints"
+    return folder.is_dir() and any(each.name.isdigit() for each in folder.iterdir())
 
 
 def _examples(config: FinetuneConfig, say: Say) -> tuple[Examples, Examples, Examples | None]:

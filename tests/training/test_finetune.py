@@ -216,8 +216,7 @@ def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(step, straight, config
     with runs.stopped_in(step), pytest.raises(Interrupted, match=f"saved step {step};"):
         finetune.run(again, lambda line: None)
     found = Watched(again)
-    assert f"resuming from step {step}" in found.said
-    assert not any(line.startswith("new:") for line in found.said)
+    assert found.said == [f"resuming from step {step}"]
     assert_same_end(again, found, straight, config)
 
 
@@ -235,6 +234,34 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(straight, c
 def test_started_again_when_complete_it_changes_nothing(straight, config, again):
     shutil.copytree(config.workdir, again.workdir)
     assert_same_end(again, Watched(again), straight, config)
+
+
+def test_resuming_needs_no_init(straight, config, again, pretrained, tmp_path):
+    init = shutil.copytree(pretrained.workdir, tmp_path / "init")
+    again = dataclasses.replace(again, init=str(init))
+    with runs.stopped_in(3), pytest.raises(Interrupted):
+        finetune.run(again, lambda line: None)
+    shutil.rmtree(init)
+    found = Watched(again)
+    assert found.said == ["resuming from step 3"]
+    runs.assert_same_bits(found.last, straight.last)
+    assert found.result == {**straight.result, "init": str(init)}
+
+
+def test_resuming_with_another_shape_is_refused(straight, config, again):
+    shutil.copytree(config.workdir, again.workdir)
+    before = runs.contents(Path(again.workdir))
+    with pytest.raises(InputError) as refused:
+        finetune.run(dataclasses.replace(again, encoder=FinetunedEncoderConfig(k=6)), lambda line: None)
+    assert str(refused.value) == f"encoder.k is 6, but the model in {again.workdir} has 3"
+    assert runs.contents(Path(again.workdir)) == before
+
+
+def test_a_run_that_left_no_checkpoint_begins_with_init(config, again, pretrained):
+    workdir.claim(again.workdir, finetune._completed(again))
+    begun = Watched(again, begin_only=True)
+    assert begun.said[0].startswith(f"loaded from {pretrained.workdir} (step 2): ")
+    runs.assert_same_bits(encoder_of(begun.first), pretrained_encoder(pretrained))
 
 
 def test_resuming_on_other_sequences_is_refused(config, again, tmp_path):
