@@ -153,7 +153,11 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
     params_key, step_key = jax.random.split(jax.random.key(config.seed))
     optimizer = optim.adamw(values, ("pooler", "classifier") if config.freeze_encoder else None)
     like = state.layout(init, optimizer, params_key, mesh)
-    identity = {"classes": list(train.classes), "examples": len(train.labels), "data": _digest(train)}
+    identity = {
+        "classes": list(train.classes),
+        "data.train": _digest(train),
+        "data.validation": _digest(validation),
+    }
     probabilities = class_probabilities(classifier(config, len(train.classes)))
 
     def judge(params: state.Params, held_out: Examples) -> tuple[dict[str, Any], np.ndarray]:
@@ -162,13 +166,13 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
 
     with (
         Checkpoints(folder / "checkpoints", keep=2) as checkpoints,  # the older one to fall back on
-        Checkpoints(folder / BEST, keep=1) as best,
+        Checkpoints(folder / BEST, keep=2) as best,  # the one before the best for the same
     ):
         restored = checkpoints.restore(like, say)
         if restored:
             current, progress = restored
             say(f"resuming from step {int(current.step)}")
-            pretrain.check_identity(config.data.train, progress["identity"], identity)
+            pretrain.check_identity(config.workdir, progress["identity"], identity)
         else:
             current, progress = state.create(init, optimizer, params_key, like), None
             if source is not None:
@@ -178,7 +182,7 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
         start = int(current.step)
         workdir.update(folder, config)
         workdir.write_json(folder / CLASSES, list(train.classes))
-        keeper = _Best(best, [each for each in reports.read(folder) if progress and each["step"] <= start])
+        keeper = _Best(best, progress and progress["kept"])
         program = loop.Program(
             step=step.make(
                 _loss(config, len(train.classes)),
@@ -217,18 +221,24 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
 
 
 class _Best:
-    """Keeps the params of the validation with the highest Matthews correlation; of equals, the first."""
+    """Keeps the params of the validation with the highest Matthews correlation; of equals, the first.
 
-    def __init__(self, checkpoints: Checkpoints, reported: list[dict[str, Any]]) -> None:
+    Args:
+      checkpoints: where they are kept.
+      kept: what `consider` returned last, where the run goes on from a checkpoint.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, kept: loop.Figures | None) -> None:
         self._checkpoints = checkpoints
-        seen = [each[CRITERION] for each in reported if each["split"] == "validation"]
-        self._highest = max(seen, default=-math.inf)
+        self._highest = kept[CRITERION] if kept else -math.inf
 
-    def consider(self, at: int, current: state.State, figures: loop.Figures) -> None:
+    def consider(self, at: int, current: state.State, figures: loop.Figures) -> loop.Figures:
+        """Saves the params if they are the best so far. Returns the figure of the best, for the run's checkpoint."""
         if figures[CRITERION] > self._highest:
             self._highest = figures[CRITERION]
             self._checkpoints.save(at, current.replace(optimizer=None), {})
             self._checkpoints.wait()  # whole before the run saves itself as one that has it
+        return {CRITERION: self._highest}
 
 
 def _loss(config: FinetuneConfig, classes: int) -> step.Loss:

@@ -207,8 +207,16 @@ def test_the_learning_rate_warms_up_over_a_tenth_and_falls_to_nothing(straight, 
 def test_the_best_epoch_is_the_first_with_the_highest_mcc(straight, config):
     figures = [each["mcc"] for each in validations(config.workdir)]
     assert straight.result["best_epoch"] == 1 + figures.index(max(figures))
-    kept = [each.name for each in (Path(config.workdir) / "best").iterdir()]
-    assert kept == [str(straight.result["best_epoch"] * PER_EPOCH)]
+    better = [1 + number for number, mcc in enumerate(figures) if mcc > max(figures[:number], default=-2)]
+    kept = sorted(int(each.name) for each in (Path(config.workdir) / "best").iterdir())
+    assert kept == [epoch * PER_EPOCH for epoch in better[-2:]]
+
+
+def test_the_best_before_a_stop_is_known_without_the_reports(straight, config, again):
+    with runs.stopped_in(EPOCHS * PER_EPOCH - 1), pytest.raises(Interrupted):
+        finetune.run(again, lambda line: None)
+    (Path(again.workdir) / "metrics.jsonl").unlink()
+    assert Watched(again).result == straight.result
 
 
 @pytest.mark.parametrize("step", [3, PER_EPOCH, 2 * PER_EPOCH + 1])
@@ -264,15 +272,16 @@ def test_a_run_that_left_no_checkpoint_begins_with_init(config, again, pretraine
     runs.assert_same_bits(encoder_of(begun.first), pretrained_encoder(pretrained))
 
 
-def test_resuming_on_other_sequences_is_refused(config, again, tmp_path):
-    copy = tmp_path / "train.tsv"
-    shutil.copyfile(config.data.train, copy)
-    again = dataclasses.replace(again, data=dataclasses.replace(again.data, train=str(copy)))
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_resuming_on_other_sequences_is_refused(split, config, again, tmp_path):
+    copy = tmp_path / "copy.tsv"
+    shutil.copyfile(getattr(config.data, split), copy)
+    again = dataclasses.replace(again, data=dataclasses.replace(again.data, **{split: str(copy)}))
     with runs.stopped_in(1), pytest.raises(Interrupted):
         finetune.run(again, lambda line: None)
     labelled(copy, 90, THREE, seed=9)
     before = runs.contents(Path(again.workdir))
-    with pytest.raises(InputError, match=r"not the data that this run began with: data \("):
+    with pytest.raises(InputError, match=rf"not the data that this run began with: data\.{split} \("):
         finetune.run(again, lambda line: None)
     assert runs.contents(Path(again.workdir)) == before
 
@@ -309,45 +318,56 @@ def test_without_a_test_set_the_result_is_of_the_validation(frozen):
     assert (frozen.result["split"], frozen.result["examples"]) == ("validation", 40)
 
 
-def best_of(folder: Path) -> tuple[float, int]:
+def best_of(folder: Path, say: Callable[[str], None] = runs.no_word) -> tuple[float, int]:
     like = {
         "weight": jax.ShapeDtypeStruct((), jnp.float32, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
     }
-    params, step = restore_params(folder, like, runs.no_word)
+    params, step = restore_params(folder, like, say)
     return float(params["weight"]), step
 
 
-def considered(folder: Path, reported: list[dict[str, Any]], epochs: dict[int, float], weight: Callable[[int], float]):
-    with Checkpoints(folder, keep=1) as checkpoints:
-        keeper = finetune._Best(checkpoints, reported)
+def considered(folder: Path, kept: Any, epochs: dict[int, float], weight: Callable[[int], float]) -> Any:
+    """Returns what is kept in the end, as it comes back from a checkpoint."""
+    with Checkpoints(folder, keep=2) as checkpoints:
+        keeper = finetune._Best(checkpoints, kept)
         for step, mcc in epochs.items():
             current = State(jnp.int32(step), {"weight": jnp.float32(weight(step))}, {"unused": jnp.zeros(())})
-            keeper.consider(step, current, {"mcc": mcc})
+            kept = keeper.consider(step, current, {"mcc": mcc})
+    return json.loads(json.dumps(kept))
 
 
 def test_the_best_is_kept_through_worse_and_equal_epochs(tmp_path):
-    considered(tmp_path, [], {6: 0.2, 12: 0.6, 18: 0.6, 24: 0.5}, weight=math.sqrt)
+    considered(tmp_path, None, {6: 0.2, 12: 0.6, 18: 0.6, 24: 0.5}, weight=math.sqrt)
     assert best_of(tmp_path) == (pytest.approx(math.sqrt(12)), 12)
 
 
 def test_the_best_before_a_resume_counts(tmp_path):
-    considered(tmp_path, [], {6: 0.6}, weight=float)
-    reported = [{"step": 4, "split": "train", "mcc": 0.9}, {"step": 6, "split": "validation", "mcc": 0.6}]
-    considered(tmp_path, reported, {12: 0.5, 18: 0.6}, weight=float)
+    kept = considered(tmp_path, None, {6: 0.6}, weight=float)
+    assert considered(tmp_path, kept, {12: 0.5, 18: 0.6}, weight=float) == kept
     assert best_of(tmp_path) == (6, 6)
-    considered(tmp_path, reported, {12: 0.7}, weight=float)
+    considered(tmp_path, kept, {12: 0.7}, weight=float)
     assert best_of(tmp_path) == (12, 12)
 
 
+def test_a_damaged_best_gives_way_to_the_one_before(tmp_path):
+    considered(tmp_path, None, {6: 0.2, 12: 0.6, 18: 0.7, 24: 0.5}, weight=float)
+    runs.cut_short(tmp_path / "18")
+    said: list[str] = []
+    assert best_of(tmp_path, said.append) == (12, 12)
+    assert len(said) == 1
+    assert "the checkpoint is damaged" in said[0]
+    assert said[0].endswith(" step 12")
+
+
 def test_a_best_that_the_killed_run_had_saved_ahead_of_its_state_is_replaced(tmp_path):
-    considered(tmp_path, [], {6: 0.6}, weight=lambda step: -1.0)
-    considered(tmp_path, [], {6: 0.6}, weight=float)
+    considered(tmp_path, None, {6: 0.6}, weight=lambda step: -1.0)
+    considered(tmp_path, None, {6: 0.6}, weight=float)
     assert best_of(tmp_path) == (6, 6)
 
 
 def test_a_best_saved_ahead_does_not_outlive_what_the_resumed_run_finds(tmp_path):
-    considered(tmp_path, [], {18: 0.9}, weight=lambda step: -1.0)
-    considered(tmp_path, [], {6: 0.5, 12: 0.6, 18: 0.9, 24: 0.8}, weight=float)
+    considered(tmp_path, None, {18: 0.9}, weight=lambda step: -1.0)
+    considered(tmp_path, None, {6: 0.5, 12: 0.6, 18: 0.9, 24: 0.8}, weight=float)
     assert best_of(tmp_path) == (18, 18)
 
 
