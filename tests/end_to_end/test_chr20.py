@@ -45,9 +45,16 @@ config = PretrainConfig(
 """
 
 FINETUNING = """
-from dnabert_jax.config import FinetuneConfig
+from dnabert_jax.config import FinetuneConfig, FinetunedEncoderConfig
 
-config = FinetuneConfig(batch_size=64, epochs=2, learning_rate=2e-3, dropout=0.0, report_every=50)
+config = FinetuneConfig(
+    encoder=FinetunedEncoderConfig(compute_dtype="float32"),
+    batch_size=64,
+    epochs=2,
+    learning_rate=2e-3,
+    dropout=0.0,
+    report_every=50,
+)
 """
 
 
