@@ -79,5 +79,5 @@ def _one_line(text: str) -> str:
     if len(lines) > 1 and text.lstrip().startswith("╭"):
         lines = lines[1:]
     joined = re.sub(r"\s+", " ", " ".join(line for line in lines if "--help" not in line)).strip()
-    joined = re.split(r" ?(?:Argument helptext:|For full helptext)", joined)[0]
+    joined = re.split(r" ?(?:Got errors:|Argument helptext:|For full helptext)", joined)[0]
     return re.sub(r"^Error parsing ", "", joined) or "the command line cannot be read"

@@ -37,6 +37,15 @@ def test_override_of_the_other_kind():
     assert changed.data.train == "a.tsv"
 
 
+def test_a_wrong_value_of_a_field_that_may_be_none_is_told_shortly():
+    with pytest.raises(InputError) as caught:
+        flags.override(FinetuneConfig(), ["--encoder.k", "many"], "finetune")
+    message = str(caught.value)
+    assert message.startswith("--encoder.k: ")
+    assert "many" in message
+    assert len(message) < 100
+
+
 @pytest.mark.parametrize("k", [3, 6])
 def test_override_tells_what_was_asked_from_what_was_not(k):
     arguments = ["--encoder.k", str(k), "--encoder.compute-dtype", "float32"]
