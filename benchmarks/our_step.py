@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import jax
 from jax.sharding import Mesh
 
-from dnabert_jax import optim
+from dnabert_jax import optim, sharding
 from dnabert_jax.config import PretrainConfig
 from dnabert_jax.data import loader, shards
 from dnabert_jax.training import pretrain, state, step
@@ -29,7 +29,7 @@ def steps(config: PretrainConfig, split: shards.Split, mesh: Mesh) -> Iterator[t
         mesh=mesh,
         shardings=state.shardings(like),
     )
-    batches = pretrain.on_devices(loader.Pretraining(split, config).batches(), mesh)
+    batches = sharding.on_devices(loader.Pretraining(split, config).batches(), mesh)
     while True:
         start = time.perf_counter()
         current, sums = train(current, next(batches))

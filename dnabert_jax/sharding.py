@@ -1,11 +1,12 @@
 """Where arrays live: the device mesh, and the one table that maps logical axis names onto it."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dnabert_jax.config import MeshConfig
@@ -61,6 +62,24 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows over `data` × `fsdp`; the other axes whole."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def on_device(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """A batch, laid on the mesh by rows; every process gives its own rows."""
+    where = batch_sharding(mesh)
+    return {name: jax.make_array_from_process_local_data(where, value) for name, value in batch.items()}
+
+
+def on_devices(batches: Any, mesh: Mesh) -> Generator[dict[str, jax.Array], None, None]:
+    """Batches, each laid on the mesh by rows.
+
+    Args:
+      batches: an iterator of dicts of arrays with a method `close`, which is called when this one ends or is closed.
+      mesh: from `make_mesh`.
+    """
+    with contextlib.closing(batches):
+        for batch in batches:
+            yield on_device(batch, mesh)
 
 
 def parameter_shardings(mesh: Mesh, boxed: Any) -> Any:

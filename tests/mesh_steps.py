@@ -17,7 +17,7 @@ import numpy as np
 from dnabert_jax import masking, objectives, optim, sharding
 from dnabert_jax.config import MaskingConfig, MeshConfig, OptimizerConfig
 from dnabert_jax.model.heads import MaskedLanguageModel
-from dnabert_jax.training import pretrain, state, step
+from dnabert_jax.training import state, step
 from tests import tiny
 
 MESHES = ((1, 1, 1), (4, 1, 1), (2, 2, 1), (1, 2, 2))
@@ -61,7 +61,7 @@ def main() -> None:
                 shardings=state.shardings(like),
             )
             current, figures = state.create(init, optimizer, key, like), []
-            for batch in pretrain.on_devices(iter([BATCH, BATCH]), mesh):
+            for batch in (sharding.on_device(each, mesh) for each in (BATCH, BATCH)):
                 current, sums = run(current, batch)
                 figures.append({name: float(value) for name, value in jax.device_get(sums).items()})
             kernel = current.params["encoder"]["layers"]["mlp"]["up"]["kernel"]

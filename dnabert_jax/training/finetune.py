@@ -7,7 +7,7 @@ the validation set by Matthews correlation, and at the end `result.json` and the
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,7 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
         if restored:
             current, progress = restored
             say(f"resuming from step {int(current.step)}")
-            pretrain.check_identity(config.workdir, progress["identity"], identity)
+            loop.check_identity(config.workdir, progress["identity"], identity)
         else:
             current, progress = state.create(init, optimizer, params_key, like), None
             if source is not None:
@@ -276,7 +276,7 @@ def _length(config: FinetuneConfig, *examples: Examples) -> int:
 
 def _batches(
     config: FinetuneConfig, train: Examples, per_epoch: int, start: int, mesh: Mesh
-) -> Iterator[dict[str, jax.Array]]:
+) -> Generator[dict[str, jax.Array], None, None]:
     epoch, skip = divmod(start, per_epoch)
     while True:
         batches = loader.labelled_batches(
@@ -290,7 +290,7 @@ def _batches(
             shuffle=True,
             start_batch=skip,
         )
-        yield from pretrain.on_devices(batches, mesh)
+        yield from sharding.on_devices(batches, mesh)
         epoch, skip = epoch + 1, 0
 
 
@@ -299,7 +299,7 @@ def _scores(config: FinetuneConfig, probabilities, params: state.Params, example
     batches = loader.labelled_batches(
         examples, batch_size=config.batch_size, k=config.model.k, length=_length(config, examples)
     )
-    scores = [np.asarray(probabilities(params, batch)) for batch in pretrain.on_devices(batches, mesh)]
+    scores = [np.asarray(probabilities(params, batch)) for batch in sharding.on_devices(batches, mesh)]
     return np.concatenate(scores)[: len(examples.labels)]
 
 

@@ -9,13 +9,13 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from dnabert_jax.errors import Interrupted, RunStopped
+from dnabert_jax.errors import InputError, Interrupted, RunStopped
 from dnabert_jax.training.checkpoints import Checkpoints
 from dnabert_jax.training.progress import Display
 from dnabert_jax.training.reports import Reports
@@ -31,7 +31,7 @@ class Program:
 
     Attributes:
       step: (state, batch on devices) → (state, sums); donates the state.
-      batches: the batches of steps n, n + 1, ..., on devices.
+      batches: the batches of steps n, n + 1, ..., on devices; closed at the end.
       figures: (sums since the last report, the last step's sums, steps) → figures to report.
       validate: state → figures, or None where there is nothing to validate on.
       validate_first: whether a new run validates before its first step.
@@ -44,7 +44,7 @@ class Program:
     """
 
     step: Callable[[State, Any], tuple[State, dict[str, jax.Array]]]
-    batches: Callable[[int], Iterator[Any]]
+    batches: Callable[[int], Generator[Any, None, None]]
     figures: Callable[[dict[str, float], dict[str, float], int], Figures]
     validate: Callable[[State], Figures] | None
     validate_first: bool
@@ -55,6 +55,14 @@ class Program:
     validate_every: int
     save_every: int
     identity: dict[str, Any]
+
+
+def check_identity(where: str, saved: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raises InputError when a run is resumed on data other than it began with."""
+    changed = [name for name in found if saved.get(name) != found[name]]
+    if changed:
+        listed = ", ".join(f"{name} ({saved.get(name)} → {found[name]})" for name in changed)
+        raise InputError(f"{where}: not the data that this run began with: {listed}; expected the same data")
 
 
 class _Window:
@@ -177,36 +185,36 @@ def run(
 
     if program.validate_first and not resumed:
         validate()
-    batches = program.batches(done)
+    with contextlib.closing(program.batches(done)) as batches:
 
-    def following() -> Any:
-        """The batch of the next step; None when there is no such step or the data end before it."""
-        return next(batches, None) if done < program.steps else None
+        def following() -> Any:
+            """The batch of the next step; None when there is no such step or the data end before it."""
+            return next(batches, None) if done < program.steps else None
 
-    batch = following()
-    while batch is not None and not stop.received:
-        state, sums = program.step(state, batch)
-        done += 1
         batch = following()
-        window.add(done, sums)
-        if done == int(progress.get("step", 0)) + 1:
-            window.settle()
-            clock.restart()  # the first step compiles
-        else:
-            clock.count(program.tokens_per_step)
-        last = batch is None
-        if last or done % program.report_every == 0:
-            window.settle()
-            figures = program.figures(window.sums, window.last, window.steps) | clock.rates()
-            reports.write(done, "train", figures)
-            display.update(done, figures)
-            clock.restart()
-        if done % program.report_every == 0:
-            window = _Window()  # a last report before its time leaves the sums to a run that goes on
-        if last or (program.validate_every and done % program.validate_every == 0):
-            validate()
-        if last or done % program.save_every == 0:
-            save()
+        while batch is not None and not stop.received:
+            state, sums = program.step(state, batch)
+            done += 1
+            batch = following()
+            window.add(done, sums)
+            if done == int(progress.get("step", 0)) + 1:
+                window.settle()
+                clock.restart()  # the first step compiles
+            else:
+                clock.count(program.tokens_per_step)
+            last = batch is None
+            if last or done % program.report_every == 0:
+                window.settle()
+                figures = program.figures(window.sums, window.last, window.steps) | clock.rates()
+                reports.write(done, "train", figures)
+                display.update(done, figures)
+                clock.restart()
+            if done % program.report_every == 0:
+                window = _Window()  # a last report before its time leaves the sums to a run that goes on
+            if last or (program.validate_every and done % program.validate_every == 0):
+                validate()
+            if last or done % program.save_every == 0:
+                save()
     if batch is not None and saved != done:
         save()
     checkpoints.wait()

@@ -1,7 +1,7 @@
 """Masked-LM pretraining: from a config to a workdir with checkpoints, metrics and a result."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def _run(config: PretrainConfig, pipeline, held_out, mesh: Mesh, stop: StopSigna
         start = int(current.step)
         if progress:
             say(f"resuming from step {start}")
-            check_identity(config.data.path, progress["identity"], pipeline.identity)
+            loop.check_identity(config.data.path, progress["identity"], pipeline.identity)
         if start > config.loop.steps:
             raise InputError(f"{folder}: is at step {start} already; expected loop.steps of at least that")
         workdir.update(folder, config)
@@ -86,7 +86,9 @@ def _run(config: PretrainConfig, pipeline, held_out, mesh: Mesh, stop: StopSigna
                 mesh=mesh,
                 shardings=state.shardings(like),
             ),
-            batches=lambda start: on_devices(pipeline.batches(start), mesh),
+            batches=lambda start: sharding.on_devices(
+                pipeline.batches(start, jax.process_index(), jax.process_count()), mesh
+            ),
             figures=_figures(config),
             validate=_validation(config, held_out, mesh, validation_key) if held_out else None,
             validate_first=True,
@@ -127,14 +129,6 @@ def initializer(config: PretrainConfig) -> state.Init:
     model = MaskedLanguageModel(config.encoder)
     row = jnp.zeros((1, config.row_length), jnp.int32)
     return lambda key: model.init(key, row, row, row, row[:, :1], deterministic=True)["params"]
-
-
-def check_identity(where: str, saved: dict[str, Any], found: dict[str, Any]) -> None:
-    """Raises InputError when a run is resumed on data other than it began with."""
-    changed = [name for name in found if saved.get(name) != found[name]]
-    if changed:
-        listed = ", ".join(f"{name} ({saved.get(name)} → {found[name]})" for name in changed)
-        raise InputError(f"{where}: not the data that this run began with: {listed}; expected the same data")
 
 
 def span_masking(config: PretrainConfig):
@@ -201,16 +195,10 @@ def _validation(config: PretrainConfig, held_out: list[Batch], mesh: Mesh, key: 
 
     def validate(current: state.State) -> loop.Figures:
         sums: Counter = Counter()
-        for number, batch in enumerate(on_devices(iter(held_out), mesh)):
-            found = jax.device_get(evaluate(current.params, batch, np.int32(number)))
+        for number, batch in enumerate(held_out):
+            rows_here = sharding.on_device(batch, mesh)
+            found = jax.device_get(evaluate(current.params, rows_here, np.int32(number)))
             sums.update({name: float(value) for name, value in found.items()})
         return objectives.masked_lm_figures(sums)
 
     return validate
-
-
-def on_devices(batches: Iterator[dict[str, np.ndarray]], mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
-    """Batches of NumPy arrays, each laid on the mesh by rows."""
-    where = sharding.batch_sharding(mesh)
-    for batch in batches:
-        yield {name: jax.make_array_from_process_local_data(where, value) for name, value in batch.items()}
