@@ -19,7 +19,7 @@ from dnabert_jax.errors import InputError, RunStopped
 
 @contextmanager
 def file(path: Path) -> Iterator[Path]:
-    """A file that replaces what is at `path` when the block ends well.
+    """A file that replaces what is at `path` when the block ends well; where that is a link, what it points to.
 
     Yields:
       Where to write it; nothing is there yet.
@@ -27,10 +27,11 @@ def file(path: Path) -> Iterator[Path]:
     Raises:
       OSError: it cannot get its name.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    place = Path(os.path.realpath(path))
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        os.replace(temporary, path)
+        os.replace(temporary, place)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

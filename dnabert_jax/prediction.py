@@ -186,6 +186,7 @@ def predict(
     if batch_size < 1:
         raise InputError(f"batch size is {batch_size}; expected 1 or more")
     _require_other(Path(output), input, fasta)
+    _require_outside(Path(output), model)
     classifier = load(model, say)
     if not 0 <= stride <= classifier.longest:
         raise InputError(f"stride is {stride}; expected 0 (half a window) to {classifier.longest}, a whole window")
@@ -209,6 +210,11 @@ def _require_other(output: Path, *inputs: str | Path) -> None:
             raise InputError(f"{output}: is the input; expected another file to write")
 
 
+def _require_outside(output: Path, model: str | Path) -> None:
+    if output.is_file() and Path(model).resolve() in output.resolve().parents:
+        raise InputError(f"{output}: belongs to the model; expected a file outside it, or a new one")
+
+
 def _read(path: str | Path, **options: Any) -> Iterator[Sequence]:
     try:
         yield from sequences.read(path, **options)
@@ -218,18 +224,25 @@ def _read(path: str | Path, **options: Any) -> Iterator[Sequence]:
 
 @contextlib.contextmanager
 def _whole_or_absent(path: Path) -> Iterator[TextIO]:
-    """A text file that gets its name when the block ends well; an OSError of the block is one of writing."""
+    """A text file that gets its name when the block ends well; an OSError of the block is one of writing.
+
+    Pipes and devices, `/dev/stdout` among them, are written to as they are.
+    """
     if path.is_dir():
         raise InputError(f"{path}: is a folder; expected a file to write")
+    stream = path.parts[:2] == ("/", "dev") or (path.exists() and not path.is_file())
     try:
-        with outputs.file(path) as temporary, _opened(temporary, path) as file:
+        with (
+            contextlib.nullcontext(path) if stream else outputs.file(path) as place,
+            _opened(place, path) as file,
+        ):
             yield file
     except OSError as error:
         raise RunStopped(f"{path}: writing failed ({error.strerror}); no output was left") from None
 
 
-def _opened(temporary: Path, path: Path) -> TextIO:
+def _opened(place: Path, path: Path) -> TextIO:
     try:
-        return open(temporary, "w", encoding="utf-8", newline="")
+        return open(place, "w", encoding="utf-8", newline="")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None

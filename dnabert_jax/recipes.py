@@ -1,14 +1,22 @@
 """Finding a recipe: a Python file that sets `config`, by its path or by its name in `configs/`."""
 
+import dataclasses
 import difflib
+import re
 import runpy
+import traceback
 from pathlib import Path
 from typing import Any
 
+from dnabert_jax import config as configs
 from dnabert_jax.errors import InputError
 
 _PLACES = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 """An installed wheel has the recipes inside the package, and strangers beside it; a checkout has them beside it."""
+
+
+_PARTS = tuple(each for each in vars(configs).values() if dataclasses.is_dataclass(each))
+"""Every kind of config that a recipe may build."""
 
 
 def names() -> list[str]:
@@ -35,13 +43,26 @@ def load(recipe: str, kind: type) -> Any:
         raise InputError(f"unknown recipe {recipe!r}; {hint}expected one of {', '.join(names())}, or a .py file")
     try:
         config = runpy.run_path(str(path)).get("config")
-    except Exception as error:  # a recipe is the user's own Python
-        text = str(error).strip().splitlines()
-        raise InputError(f"{path}: {text[0] if text else type(error).__name__}") from error
+    except (Exception, SystemExit) as error:  # a recipe is the user's own Python
+        raise InputError(f"{path}: {_said(error, path, kind)}") from error
     if not isinstance(config, kind):
         found = type(config).__name__ if config is not None else "nothing"
         raise InputError(f"{path}: sets `config` to {found}; expected a {kind.__name__}")
     return config
+
+
+def _said(error: BaseException, path: Path, kind: type) -> str:
+    """Where in the recipe, and what: an unknown field with the nearest one."""
+    if isinstance(error, InputError):
+        what = str(error)
+    else:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+        if unknown := re.search(r"unexpected keyword argument '(\w+)'", what):
+            fields = [name for each in (kind, *_PARTS) for name in each.__dataclass_fields__]
+            near = difflib.get_close_matches(unknown[1], fields, n=1, cutoff=0.5)
+            what = f"unknown field {unknown[1]}" + (f"; did you mean {near[0]}?" if near else "")
+    places = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"line {places[-1]}: {what}" if places else what
 
 
 def _folder() -> Path:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import flax.linen as nn
@@ -291,6 +292,27 @@ def test_an_earlier_output_is_replaced(loaded, model, fasta, tmp_path):
     out.write_text("old\n")
     prediction.predict(model, fasta, out, batch_size=4, say=pytest.fail)
     assert len(_rows(out)) == len(MIXED) + 1
+
+
+def test_a_file_of_the_model_is_not_replaced(loaded, model, fasta):
+    config = Path(model) / "config.json"
+    before = config.read_bytes()
+    with pytest.raises(InputError, match="belongs to the model; expected a file outside it"):
+        prediction.predict(model, fasta, config, say=lambda line: None)
+    assert config.read_bytes() == before
+
+
+def test_a_pipe_is_written_to_as_it_is(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with prediction._whole_or_absent(pipe) as file:
+            file.write("rows")
+        assert os.read(reader, 100) == b"rows"
+        assert pipe.is_fifo()
+    finally:
+        os.close(reader)
 
 
 @pytest.mark.parametrize("alias", [False, True], ids=["by its name", "by a link"])

@@ -105,11 +105,16 @@ def test_a_missing_file_lists_the_names(tmp_path):
             "from dnabert_jax.config import FinetuneConfig\nconfig = FinetuneConfig()\n",
             "sets `config` to FinetuneConfig; expected a PretrainConfig",
         ),
-        ("raise ValueError('first\\nsecond')\n", "first"),
-        ("raise ValueError\n", "ValueError"),
+        ("\nraise ValueError('first\\nsecond')\n", "line 2: ValueError: first second"),
+        ("raise ValueError\n", "line 1: ValueError"),
+        ("raise SystemExit(0)\n", "line 1: SystemExit: 0"),
+        (
+            "from dnabert_jax.config import PretrainConfig\nconfig = PretrainConfig(batchsize=3)\n",
+            "line 2: unknown field batchsize; did you mean batch_size?",
+        ),
         (
             "from dnabert_jax.config import PretrainConfig\nconfig = PretrainConfig(batch_size=0)\n",
-            "batch_size is 0; expected more than 0",
+            "line 2: batch_size is 0; expected more than 0",
         ),
     ],
 )

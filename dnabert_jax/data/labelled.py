@@ -93,6 +93,12 @@ def _rows(
             named = interval.name not in ("", ".") and label_column != 4
             yield interval.line, interval.name if named else sequences.id_of(interval), bases, interval.label
         return
+    first = next(text.lines(path), None)
+    if first and not fasta and not tables.is_table(path):
+        raise InputError(
+            f"{path}: line {first[0]}: no column 'sequence' in {first[1][:30]!r}; expected a header with 'sequence' "
+            "and 'label', or BED together with data.fasta"
+        )
     for line, row in tables.read(path, ["sequence", "label"]):
         if not row["label"]:
             raise InputError(f"{path}: line {line}: an empty label; expected a class name or an integer")

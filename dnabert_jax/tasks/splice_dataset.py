@@ -110,7 +110,7 @@ def require_free(out: Path, overwrite: bool) -> None:
     inside = {each.name for each in out.iterdir()}
     ours = {_README, *(f"{name}.tsv" for name in splits.NAMES)}
     if inside and not overwrite:
-        raise InputError(f"{out}: already holds files; expected a new folder, or the choice to overwrite")
+        raise InputError(f"{out}: already holds files; expected a new folder, or --overwrite")
     if inside - ours:
         raise InputError(f"{out}: holds {min(inside - ours)}, which is not of this task; expected a new folder")
 
