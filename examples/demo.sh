@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 demo=${1:-demo}
 genome=dnabert_jax/embedded/chr20_slice
 
-# Large arrays come from huge pages, which makes a step on the CPU about twice as fast (glibc 2.35 and later).
+# Large arrays come from huge pages, which saves page faults on many machines (glibc 2.35 and later).
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 
 say() { printf '\n== %s\n' "$*"; }
