@@ -7,6 +7,7 @@ with 130. Each of them but 0 comes with one line on standard error. 141, without
 reads any more, as in `dnabert --help | head -1`.
 """
 
+import inspect
 import logging
 import os
 import signal
@@ -159,10 +160,17 @@ def _status(run: Callable[[], None]) -> int:
 def _quieten() -> None:
     """Keeps the chatter of XLA and Orbax off the screen; it is no part of the interface."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # When a save fails, Orbax logs what it raises, and each of the writes that it gives up finds its loop closed.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # When a save fails, Orbax logs what it raises; of the writes that it gives up, some end in an exception that nobody
+    # asks for, which asyncio logs, and others are dropped half-way or find their loop closed, which Python prints.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     shown = sys.unraisablehook
-    sys.unraisablehook = lambda found: None if str(found.exc_value) == "Event loop is closed" else shown(found)
+
+    def others(found: "sys.UnraisableHookArgs") -> None:
+        if not inspect.iscoroutine(found.object) and str(found.exc_value) != "Event loop is closed":
+            shown(found)
+
+    sys.unraisablehook = others
 
 
 def main() -> None:

