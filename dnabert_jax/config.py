@@ -69,7 +69,11 @@ class EncoderConfig:
     intermediate: int = 3072
     """Width inside the feed-forward block."""
     max_length: int = 512
-    """Longest segment in tokens, [CLS] and [SEP] included: the size of the position table."""
+    """Longest segment in tokens, [CLS] and [SEP] included: the size of the position table, where there is one."""
+    positions: Literal["learned", "rotary"] = "learned"
+    """How tokens know their place: BERT's learned table, or rotation of queries and keys (RoPE, Su et al. 2021)."""
+    rotary_base: float = 10_000.0
+    """Rotary only: the slowest pair of dimensions turns by one radian in nearly this many tokens."""
     type_vocabulary: int = 2
     """Rows of the token-type table; DNABERT only ever uses row 0."""
     hidden_dropout: float = 0.1
@@ -90,7 +94,14 @@ class EncoderConfig:
         _require(1 <= self.k <= kmers.MAX_K, "k", self.k, f"a whole number from 1 to {kmers.MAX_K}")
         _require_positive(self, "layers", "hidden", "heads", "intermediate", "type_vocabulary", "layer_norm_epsilon")
         _require_not_negative(self, "initializer_range")
+        _require_positive(self, "rotary_base")
         _require(self.hidden % self.heads == 0, "hidden", self.hidden, f"a multiple of heads ({self.heads})")
+        _require(
+            self.positions == "learned" or self.hidden // self.heads % 2 == 0,
+            "hidden",
+            self.hidden,
+            f"an even number of dimensions for each of the {self.heads} heads, as rotary positions take",
+        )
         _require(self.max_length >= 3, "max_length", self.max_length, "at least 3: [CLS], one k-mer, [SEP]")
         _require_rate(self, "hidden_dropout", "attention_dropout")
 
@@ -109,9 +120,9 @@ class FinetunedEncoderConfig:
     """The encoder of a fine-tuning run.
 
     The fields that are None by default make the model what it is, so they come from the model that is fine-tuned:
-    None takes what is found there, and another value than that is an error. Without `init` None takes the default of
-    `EncoderConfig`. In the `config.json` of a run all of them are filled in. The fields behind them say how it is
-    computed; pretraining may have had others.
+    None takes what is found there, and another value than that is an error, but for `max_length`. Without `init` None
+    takes the default of `EncoderConfig`. In the `config.json` of a run all of them are filled in. The fields behind
+    them say how it is computed; pretraining may have had others.
     """
 
     k: int | None = None
@@ -120,6 +131,9 @@ class FinetunedEncoderConfig:
     heads: int | None = None
     intermediate: int | None = None
     max_length: int | None = None
+    """The one field that may differ from the model's: its position table is cut, or repeated to be longer."""
+    positions: Literal["learned", "rotary"] | None = None
+    rotary_base: float | None = None
     type_vocabulary: int | None = None
     initializer_range: float | None = None
     layer_norm_epsilon: float | None = None
@@ -136,6 +150,59 @@ class FinetunedEncoderConfig:
     def filled(self, found: "EncoderConfig | FinetunedEncoderConfig") -> "FinetunedEncoderConfig":
         """This config with the values found in place of what is missing."""
         return dataclasses.replace(self, **{name: getattr(found, name) for name in self.missing})
+
+
+Target = Literal["single_label", "multi_label", "regression", "per_base"]
+"""What a fine-tuned model says: one class of several, any number of classes, numbers, or a class for each base."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What computing with a model takes besides its params: the encoder, and what stands on it."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    head: Literal["none", "masked_lm", "single_label", "multi_label", "regression", "per_base"] = "none"
+    classes: tuple[str, ...] = ()
+    """Names of the outputs in order: of classes or, for regression, of numbers. Empty without a fine-tuned head."""
+    join: Literal["mean", "concatenate"] = "mean"
+    """How the pooled outputs of a sequence's pieces become one vector."""
+    pieces: int = 1
+    """Pieces, each as long as the encoder reads, that a sequence may have. `concatenate` has a place for each."""
+
+    def __post_init__(self) -> None:
+        _require_pieces(self.pieces, self.join, self.head)
+        fine_tuned = self.head not in ("none", "masked_lm")
+        _require(bool(self.classes) == fine_tuned, "classes", self.classes, f"names of what {self.head!r} puts out")
+
+
+def _require_pieces(pieces: int, join: str, target: str) -> None:
+    _require(pieces >= 1, "pieces", pieces, "1 or more")
+    _require(
+        join == "mean" or target != "per_base",
+        "join",
+        join,
+        "'mean' with per_base, where nothing is pooled: every base is read from the k-mers that cover it",
+    )
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adaptation (Hu et al. 2021) of the encoder's attention and feed-forward kernels."""
+
+    rank: int = 0
+    """Rank of each kernel's change; 0 trains the kernels themselves."""
+    alpha: float = 16.0
+    """The change is scaled by alpha / rank."""
+    attention: bool = True
+    """Adapt the kernels of queries, keys, values and attention output."""
+    mlp: bool = True
+    """Adapt the two kernels of the feed-forward block."""
+
+    def __post_init__(self) -> None:
+        _require(self.rank >= 0, "rank", self.rank, "0 (no adapters) or more")
+        _require(self.alpha > 0, "alpha", self.alpha, "more than 0")
+        _require_finite("alpha", self.alpha)
+        _require(self.attention or self.mlp or not self.rank, "mlp", self.mlp, "True where attention is False")
 
 
 @dataclass(frozen=True)
@@ -268,6 +335,8 @@ class PretrainConfig:
 
     workdir: str = ""
     """Folder of the run: config.json, metrics.jsonl, checkpoints/, result.json."""
+    init: str = ""
+    """Model whose params pretraining goes on from: a workdir, a converted model, a Hugging Face folder or hub id."""
     seed: int = 0
     """Initial params, data order, masks and dropout all follow from it."""
     batch_size: int = 2_000
@@ -315,7 +384,11 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class LabelledConfig:
-    """Labelled sequences: a TSV or CSV with `sequence` and `label`, DNABERT's k-mer TSV, or a BED with its FASTA."""
+    """Labelled sequences: a TSV or CSV with `sequence` and `label`, DNABERT's k-mer TSV, or a BED with its FASTA.
+
+    A label is a class name or an integer; for multi_label names parted by `;`, or nothing; for regression a number or
+    several parted by `;`; for per_base a character for each base of the sequence, `.` for one that is not labelled.
+    """
 
     train: str = ""
     validation: str = ""
@@ -333,14 +406,22 @@ class LabelledConfig:
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """One fine-tuning run: pretrained encoder params, labelled sequences, a classifier."""
+    """One fine-tuning run: pretrained encoder params, labelled sequences, a head."""
 
     workdir: str = ""
     init: str = ""
-    """Workdir of the pretraining run whose encoder is taken; empty starts from random params."""
+    """Model whose encoder is taken: a workdir, a converted model, a Hugging Face folder or hub id; empty starts from
+    random params."""
     random_params: bool = False
     """Take only the encoder's shape from `init` and start from random params, to see what pretraining gives."""
     encoder: FinetunedEncoderConfig = field(default_factory=FinetunedEncoderConfig)
+    target: Target = "single_label"
+    """What is predicted: one class, any number of classes, numbers, or the class of each base."""
+    pieces: int = 1
+    """Pieces, each as long as the encoder reads, that a sequence may be split into (DNABERT-XL's way)."""
+    join: Literal["mean", "concatenate"] = "mean"
+    """Whether the classifier reads the mean of the pieces' pooled outputs, or all of them side by side."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
     seed: int = 0
     batch_size: int = 32
     epochs: int = 5
@@ -354,7 +435,7 @@ class FinetuneConfig:
     dropout: float = 0.1
     """Dropout on hidden states, attention probabilities and the pooled output."""
     freeze_encoder: bool = False
-    """Train the classifier only, on the frozen encoder (a linear probe)."""
+    """Train the head only, on the frozen encoder (a linear probe)."""
     reverse_complement: bool = False
     """Read each training sequence from either strand with probability one half. Only right for unstranded labels."""
     report_every: int = 20
@@ -368,6 +449,10 @@ class FinetuneConfig:
         _require_not_negative(self, "weight_decay")
         _require_share(self, "warmup_share")
         _require_rate(self, "dropout", "beta2")
+        _require_pieces(self.pieces, self.join, self.target)
+        _require(
+            not (self.freeze_encoder and self.lora.rank), "lora.rank", self.lora.rank, "0 where freeze_encoder is True"
+        )
         if not self.encoder.missing:
             _require_divisors(self.mesh, self.model)
         _require(
@@ -389,6 +474,10 @@ class FinetuneConfig:
         rate = 0.0 if self.freeze_encoder else self.dropout
         return EncoderConfig(**dataclasses.asdict(self.encoder), hidden_dropout=rate, attention_dropout=rate)
 
+    def fine_tuned(self, classes: tuple[str, ...]) -> ModelConfig:
+        """The model that this run trains on data of these classes (or, for regression, of these numbers' names)."""
+        return ModelConfig(self.model, self.target, classes, self.join, self.pieces)
+
 
 def to_json(config: Any) -> str:
     """A config as indented JSON with every field; `from_json` reads it back to an equal config."""
@@ -399,7 +488,7 @@ def from_json(kind: type, text: str, source: str) -> Any:
     """Reads a config of dataclass `kind` from JSON.
 
     Args:
-      kind: PretrainConfig, FinetuneConfig or EncoderConfig.
+      kind: PretrainConfig, FinetuneConfig, ModelConfig or EncoderConfig.
       text: what `to_json` wrote.
       source: file name for error messages.
 
@@ -433,15 +522,19 @@ def _from_values(kind: type, values: Any, source: str, prefix: str) -> Any:
 def _from_value(hint: Any, value: Any, source: str, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _from_values(hint, value, source, name + ".")
+    if type(None) in typing.get_args(hint):
+        if value is None:
+            return value
+        hint = next(each for each in typing.get_args(hint) if each is not type(None))
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise InputError(f"{source}: {name} is {value!r}; expected a list")
+        return tuple(_from_value(typing.get_args(hint)[0], each, source, name) for each in value)
     if typing.get_origin(hint) is Literal:
         allowed = typing.get_args(hint)
         if value not in allowed:
             raise InputError(f"{source}: {name} is {value!r}; expected one of {', '.join(map(repr, allowed))}")
         return value
-    if type(None) in typing.get_args(hint):
-        if value is None:
-            return value
-        hint = next(each for each in typing.get_args(hint) if each is not type(None))
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:

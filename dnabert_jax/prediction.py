@@ -19,7 +19,7 @@ from dnabert_jax.config import FinetuneConfig, MeshConfig
 from dnabert_jax.data import loader, sequences
 from dnabert_jax.data.sequences import Sequence
 from dnabert_jax.errors import InputError, RunStopped
-from dnabert_jax.model.heads import class_probabilities
+from dnabert_jax.model.heads import predictor
 from dnabert_jax.sharding import make_mesh, use
 from dnabert_jax.training import finetune, state, workdir
 from dnabert_jax.training.checkpoints import restore_params
@@ -79,9 +79,9 @@ def load(model: str | Path, say: Say) -> Classifier:
     if not classes:
         raise InputError(f"{file}: missing or damaged; expected the class names that fine-tuning wrote")
     with use(make_mesh(MeshConfig(), jax.devices()[:1])) as mesh:
-        like = state.parameter_layout(finetune.initializer(config, len(classes)), jax.random.key(0), mesh)
+        like = state.parameter_layout(finetune.initializer(config, classes), jax.random.key(0), mesh)
         params, _ = restore_params(Path(model) / finetune.BEST, like, say)
-    return Classifier(config, classes, params, class_probabilities(finetune.classifier(config, len(classes))))
+    return Classifier(config, classes, params, predictor(config.fine_tuned(classes)))
 
 
 def _classes(file: Path) -> tuple[str, ...]:

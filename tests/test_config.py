@@ -252,7 +252,7 @@ def test_a_fused_kernel_is_for_encoders_without_dropout():
 
 def test_field_names_are_dotted_and_complete():
     names = field_names(PretrainConfig())
-    assert names[:4] == ["workdir", "seed", "batch_size", "accumulation"]
+    assert names[:4] == ["workdir", "init", "seed", "batch_size"]
     assert {"encoder.k", "masking.span", "data.path", "optimizer.beta2", "mesh.tensor", "loop.keep"} <= set(names)
     assert len(names) == len(set(names))
 

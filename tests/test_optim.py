@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from dnabert_jax import optim
-from dnabert_jax.config import OptimizerConfig
+from dnabert_jax.config import ModelConfig, OptimizerConfig
 from dnabert_jax.model.heads import SequenceClassifier
 from tests import tiny
 
@@ -21,7 +21,7 @@ CONFIG = OptimizerConfig(
 
 @pytest.fixture(scope="module")
 def params():
-    model = SequenceClassifier(tiny.ENCODER, classes=3, dropout=0.0)
+    model = SequenceClassifier(ModelConfig(tiny.ENCODER, "single_label", ("a", "b", "c")))
     row = jnp.zeros((1, 8), jnp.int32)
     init = jax.jit(lambda key: nn.unbox(model.init(key, row, row, row, deterministic=True)["params"]))
     return init(jax.random.key(0))

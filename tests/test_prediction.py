@@ -20,6 +20,7 @@ from dnabert_jax import kmers, prediction, sharding
 from dnabert_jax.config import FinetuneConfig, MeshConfig, PretrainConfig, to_json
 from dnabert_jax.data.sequences import Sequence
 from dnabert_jax.errors import InputError, RunStopped
+from dnabert_jax.model.heads import fine_tuned
 from dnabert_jax.training import finetune, state, workdir
 from dnabert_jax.training.checkpoints import Checkpoints
 from tests import tiny
@@ -35,7 +36,7 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     workdir.write_text(folder / "config.json", to_json(CONFIG))
     workdir.write_json(folder / finetune.CLASSES, list(CLASSES))
-    init = finetune.initializer(CONFIG, len(CLASSES))
+    init = finetune.initializer(CONFIG, tuple(CLASSES))
     with sharding.use(sharding.make_mesh(MeshConfig(), jax.devices()[:1])) as mesh:
         like = state.parameter_layout(init, jax.random.key(0), mesh)
         params = jax.jit(lambda key: nn.unbox(init(key)), out_shardings=state.shardings(like))
@@ -60,7 +61,7 @@ def loaded(classifier, monkeypatch):
 @pytest.fixture(scope="module")
 def direct(classifier):
     """The probabilities of one sequence by itself, by the model alone, without any padding."""
-    network = finetune.classifier(CONFIG, len(CLASSES))
+    network = fine_tuned(CONFIG.fine_tuned(tuple(CLASSES)))
     apply = jax.jit(lambda *inputs: network.apply({"params": classifier.params}, *inputs, deterministic=True))
 
     def probabilities(bases: np.ndarray) -> np.ndarray:

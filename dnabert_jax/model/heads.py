@@ -1,6 +1,6 @@
-"""What stands on the encoder: the masked-LM head and the sequence classifier.
+"""What stands on the encoder: the masked-LM head, and the fine-tuned heads for a sequence and for each of its bases.
 
-Both keep the encoder's params under the key `encoder`, so that they pass from one model to the other as they are.
+All of them keep the encoder's params under the key `encoder`, so that they pass from one model to another as they are.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dnabert_jax.config import EncoderConfig
+from dnabert_jax.config import EncoderConfig, ModelConfig
 from dnabert_jax.model.dense import Dense, layer_norm
 from dnabert_jax.model.dropout import dropout
 from dnabert_jax.model.encoder import Encoder
@@ -67,45 +67,165 @@ class MaskedLanguageModel(nn.Module):
 
 
 class SequenceClassifier(nn.Module):
-    """One segment a row: the hidden state of [CLS], pooled, dropped out, and mapped to class logits.
+    """Outputs for a whole sequence: the hidden state of [CLS], pooled, dropped out, and mapped to logits.
+
+    A sequence longer than the encoder reads comes in pieces; their pooled outputs are joined before the last map, as
+    DNABERT-XL joins them (Ji et al. 2021).
 
     Attributes:
-      config: the encoder's.
-      classes: number of classes.
+      config: the model's; its head is `single_label`, `multi_label` or `regression`.
       dropout: rate on the pooled output.
     """
 
-    config: EncoderConfig
-    classes: int
-    dropout: float
+    config: ModelConfig
+    dropout: float = 0.0
 
     def setup(self) -> None:
-        config = self.config
+        config = self.config.encoder
         dtype = jnp.dtype(config.compute_dtype)
         self.encoder = Encoder(config)
         self.pooler = Dense((config.hidden,), ("hidden", None), config.initializer_range, dtype)
-        self.classifier = Dense((self.classes,), ("hidden", None), config.initializer_range, jnp.float32)
+        self.classifier = Dense((len(self.config.classes),), ("hidden", None), config.initializer_range, jnp.float32)
 
     def __call__(
         self, tokens: jax.Array, segment_ids: jax.Array, positions: jax.Array, *, deterministic: bool
     ) -> jax.Array:
-        """Class logits, float32[batch, classes], from int32[batch, length] arrays whose first token is [CLS]."""
-        hidden = self.encoder(tokens, segment_ids, positions, deterministic=deterministic)
-        pooled = jnp.tanh(self.pooler(hidden[:, 0]))
+        """Logits, float32[batch, outputs].
+
+        Args:
+          tokens, segment_ids, positions: int32[batch, length], or int32[batch, pieces, length]; each row of `length`
+            is one segment that begins with [CLS], or empty: a piece that its sequence does not have.
+          deterministic: True switches dropout off.
+        """
+        pooled = self.pooled(tokens, segment_ids, positions, deterministic=deterministic)
         if not deterministic:
             pooled = dropout(pooled, self.dropout, self.make_rng("dropout"))
-        return self.classifier(pooled)
+        if pooled.ndim == 2:
+            pooled, segment_ids = pooled[:, None], segment_ids[:, None]
+        return self.classify(pooled, segment_ids[:, :, 0] > 0)
+
+    def pooled(
+        self, tokens: jax.Array, segment_ids: jax.Array, positions: jax.Array, *, deterministic: bool
+    ) -> jax.Array:
+        """compute_dtype[..., hidden] for int32[..., length] rows: what the pooler makes of the state of [CLS]."""
+        hidden = _encoded(self.encoder, tokens, segment_ids, positions, deterministic)
+        return jnp.tanh(self.pooler(hidden[..., 0, :]))
+
+    def classify(self, pooled: jax.Array, is_there: jax.Array) -> jax.Array:
+        """Logits from the pooled outputs of pieces.
+
+        Args:
+          pooled: float[batch, pieces, hidden].
+          is_there: bool[batch, pieces], False for pieces that a sequence does not have.
+
+        Returns:
+          float32[batch, outputs].
+        """
+        pooled = jnp.where(is_there[..., None], pooled.astype(jnp.float32), 0.0)
+        if self.config.join == "mean":
+            return self.classifier(pooled.sum(axis=1) / jnp.maximum(is_there.sum(axis=1), 1)[:, None])
+        missing = self.config.pieces - pooled.shape[1]
+        pooled = jnp.pad(pooled, ((0, 0), (0, missing), (0, 0)))
+        return self.classifier(pooled.reshape(len(pooled), -1))
 
 
-def class_probabilities(model: SequenceClassifier) -> Callable[[Any, dict[str, jax.Array]], jax.Array]:
-    """A jitted function (params, batch) → float32[batch, classes], each row a distribution; dropout is off.
+class BaseClassifier(nn.Module):
+    """A class for each base: logits for each k-mer, and for a base the mean over the k-mers that cover it.
 
-    The batch has `tokens`, `segment_ids` and `positions`, int32[batch, length] each; other entries are left alone.
+    Attributes:
+      config: the model's; its head is `per_base`.
+      dropout: rate on the hidden states.
     """
 
-    @jax.jit
-    def probabilities(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
-        inputs = (batch["tokens"], batch["segment_ids"], batch["positions"])
-        return jax.nn.softmax(model.apply({"params": params}, *inputs, deterministic=True))
+    config: ModelConfig
+    dropout: float = 0.0
 
-    return probabilities
+    def setup(self) -> None:
+        config = self.config.encoder
+        self.encoder = Encoder(config)
+        self.classifier = Dense((len(self.config.classes),), ("hidden", None), config.initializer_range, jnp.float32)
+
+    def __call__(
+        self, tokens: jax.Array, segment_ids: jax.Array, positions: jax.Array, *, deterministic: bool
+    ) -> jax.Array:
+        """Logits of each base, float32[batch, kmers + k - 1, classes].
+
+        Args:
+          tokens, segment_ids, positions: int32[batch, length], so `length - 2` k-mers, or int32[batch, pieces, length]
+            where all pieces before the last one that a sequence has are full.
+          deterministic: True switches dropout off.
+        """
+        logits = self.kmer_logits(tokens, segment_ids, positions, deterministic=deterministic)
+        # The last token of a segment is [SEP], so a k-mer is there if the token behind it is.
+        is_kmer = segment_ids[..., 2:] > 0
+        batch, classes = len(tokens), logits.shape[-1]
+        return base_means(
+            logits[..., 1:-1, :].reshape(batch, -1, classes), is_kmer.reshape(batch, -1), self.config.encoder.k
+        )
+
+    def kmer_logits(
+        self, tokens: jax.Array, segment_ids: jax.Array, positions: jax.Array, *, deterministic: bool
+    ) -> jax.Array:
+        """float32[..., length, classes] for int32[..., length] rows: the logits of every token."""
+        hidden = _encoded(self.encoder, tokens, segment_ids, positions, deterministic)
+        if not deterministic:
+            hidden = dropout(hidden, self.dropout, self.make_rng("dropout"))
+        return self.classifier(hidden)
+
+
+def base_means(values: jax.Array, is_kmer: jax.Array, k: int) -> jax.Array:
+    """For each base the mean of what the k-mers that cover it have.
+
+    Args:
+      values: float[batch, kmers, channels], of consecutive k-mers.
+      is_kmer: bool[batch, kmers]; what is no k-mer counts nowhere.
+      k: k-mer length; base i is covered by the k-mers i - k + 1 to i, as far as there are such.
+
+    Returns:
+      float[batch, kmers + k - 1, channels]; 0 for bases that no k-mer covers.
+    """
+    counted = jnp.concatenate([jnp.where(is_kmer[..., None], values, 0), is_kmer[..., None]], axis=-1)
+    padded = jnp.pad(counted, ((0, 0), (k - 1, k - 1), (0, 0)))
+    bases = values.shape[1] + k - 1
+    total = sum(padded[:, offset : offset + bases] for offset in range(k))
+    return total[..., :-1] / jnp.maximum(total[..., -1:], 1)
+
+
+def _encoded(encoder: Encoder, tokens, segment_ids, positions, deterministic: bool) -> jax.Array:
+    """Hidden states, [..., length, hidden], of rows int32[..., length]."""
+    flat = (x.reshape(-1, x.shape[-1]) for x in (tokens, segment_ids, positions))
+    hidden = encoder(*flat, deterministic=deterministic)
+    return hidden.reshape(*tokens.shape, -1)
+
+
+def fine_tuned(config: ModelConfig, dropout: float = 0.0) -> SequenceClassifier | BaseClassifier:
+    """The module of a model with a fine-tuned head.
+
+    Args:
+      config: its head is one of `config.Target`.
+      dropout: rate before the last map, in training.
+    """
+    kind = BaseClassifier if config.head == "per_base" else SequenceClassifier
+    return kind(config, dropout=dropout)
+
+
+def predictions(logits: jax.Array, head: str) -> jax.Array:
+    """What logits, float[..., outputs], say: probabilities that sum to 1, or one each, or for regression numbers."""
+    if head == "regression":
+        return logits
+    return jax.nn.sigmoid(logits) if head == "multi_label" else jax.nn.softmax(logits)
+
+
+def predictor(config: ModelConfig) -> Callable[[Any, dict[str, jax.Array]], jax.Array]:
+    """A jitted function (params, batch) → predictions of a fine-tuned model, float32; dropout is off.
+
+    The batch has `tokens`, `segment_ids` and `positions` as the module takes them; other entries are left alone.
+    """
+    model = fine_tuned(config)
+
+    @jax.jit
+    def predict(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
+        inputs = (batch["tokens"], batch["segment_ids"], batch["positions"])
+        return predictions(model.apply({"params": params}, *inputs, deterministic=True), config.head)
+
+    return predict

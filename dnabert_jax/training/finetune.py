@@ -21,7 +21,7 @@ from dnabert_jax.config import EncoderConfig, FinetuneConfig, FinetunedEncoderCo
 from dnabert_jax.data import labelled, loader
 from dnabert_jax.data.labelled import Examples
 from dnabert_jax.errors import InputError
-from dnabert_jax.model.heads import SequenceClassifier, class_probabilities
+from dnabert_jax.model.heads import fine_tuned, predictor
 from dnabert_jax.training import loop, pretrain, reports, state, step, workdir
 from dnabert_jax.training.checkpoints import Checkpoints, restore_params
 from dnabert_jax.training.progress import display
@@ -63,15 +63,11 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
             return _run(config, source, (train, validation, test), mesh, stop, say)
 
 
-def classifier(config: FinetuneConfig, classes: int) -> SequenceClassifier:
-    """The model that a config describes."""
-    return SequenceClassifier(config.model, classes=classes, dropout=config.dropout)
-
-
-def initializer(config: FinetuneConfig, classes: int) -> state.Init:
+def initializer(config: FinetuneConfig, classes: tuple[str, ...]) -> state.Init:
     """Random key → params of the classifier, boxed with their logical axes."""
     row = jnp.zeros((1, config.model.max_length), jnp.int32)
-    return lambda key: classifier(config, classes).init(key, row, row, row, deterministic=True)["params"]
+    model = fine_tuned(config.fine_tuned(classes))
+    return lambda key: model.init(key, row, row, row, deterministic=True)["params"]
 
 
 def _completed(config: FinetuneConfig) -> FinetuneConfig:
@@ -149,7 +145,7 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
     )
-    init = initializer(config, len(train.classes))
+    init = initializer(config, train.classes)
     params_key, step_key = jax.random.split(jax.random.key(config.seed))
     optimizer = optim.adamw(values, ("pooler", "classifier") if config.freeze_encoder else None)
     like = state.layout(init, optimizer, params_key, mesh)
@@ -158,7 +154,7 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
         "data.train": _digest(train),
         "data.validation": _digest(validation),
     }
-    probabilities = class_probabilities(classifier(config, len(train.classes)))
+    probabilities = predictor(config.fine_tuned(train.classes))
 
     def judge(params: state.Params, held_out: Examples) -> tuple[dict[str, Any], np.ndarray]:
         scores = _scores(config, probabilities, params, held_out, mesh)
@@ -185,7 +181,7 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
         keeper = _Best(best, progress and progress["kept"])
         program = loop.Program(
             step=step.make(
-                _loss(config, len(train.classes)),
+                _loss(config, train.classes),
                 lambda batch, key, step: (batch, jnp.sum(batch["weights"])),
                 optimizer,
                 optim.schedule(values),
@@ -241,8 +237,8 @@ class _Best:
         return {CRITERION: self._highest}
 
 
-def _loss(config: FinetuneConfig, classes: int) -> step.Loss:
-    model = classifier(config, classes)
+def _loss(config: FinetuneConfig, classes: tuple[str, ...]) -> step.Loss:
+    model = fine_tuned(config.fine_tuned(classes), config.dropout)
 
     def loss(params, batch, key):
         if config.freeze_encoder:

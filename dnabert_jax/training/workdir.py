@@ -47,7 +47,7 @@ MAY_DIFFER = (
 )
 """Fields that may change when a run is started again: where it lies, how long it is, how it is spread and reported."""
 
-_KIND_OF_FIELD = {"masking": PretrainConfig, "init": FinetuneConfig}
+_KIND_OF_FIELD = {"masking": PretrainConfig, "freeze_encoder": FinetuneConfig}
 _NAME_OF_KIND = {PretrainConfig: "pretraining", FinetuneConfig: "fine-tuning"}
 _LOCK = ".lock"
 _LEFT_BY_A_RUN = ("checkpoints", "metrics.jsonl", "result.json")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import erf, softmax
 
+from dnabert_jax.config import ModelConfig
 from dnabert_jax.model.heads import MaskedLanguageModel, SequenceClassifier
 from tests import tiny
 
@@ -87,7 +88,7 @@ def test_mlm_logits_of_packed_rows_are_berts_of_each_segment():
 def test_classifier_logits_are_berts():
     rows = {name: jnp.asarray(value) for name, value in tiny.rows([[40], [12]], 48).items()}
     inputs = (rows["tokens"], rows["segment_ids"], rows["positions"])
-    model = SequenceClassifier(CONFIG, classes=3, dropout=0.1)
+    model = SequenceClassifier(ModelConfig(CONFIG, "single_label", ("a", "b", "c")), dropout=0.1)
     params = jitter(model.init(jax.random.key(0), *inputs, deterministic=True)["params"])
     logits = np.asarray(model.apply({"params": params}, *inputs, deterministic=True))
     exact = jax.tree.map(lambda p: np.asarray(p, np.float64), params)

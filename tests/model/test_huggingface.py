@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dnabert_jax.config import ModelConfig
 from dnabert_jax.model.heads import MaskedLanguageModel, SequenceClassifier
 from tests import tiny
 from tests.model.test_encoder import jitter
@@ -125,7 +126,7 @@ def test_masked_lm_logits_loss_and_gradients():
 
 def test_classifier_logits_and_gradients():
     inputs, batch = rows()
-    model = SequenceClassifier(CONFIG, classes=3, dropout=0.0)
+    model = SequenceClassifier(ModelConfig(CONFIG, "single_label", ("a", "b", "c")))
     params = jitter(model.init(jax.random.key(0), *inputs, deterministic=True)["params"])
     labels = np.array([0, 2, 1])
 
