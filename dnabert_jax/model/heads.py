@@ -3,6 +3,7 @@
 All of them keep the encoder's params under the key `encoder`, so that they pass from one model to another as they are.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -207,6 +208,29 @@ def fine_tuned(config: ModelConfig, dropout: float = 0.0) -> SequenceClassifier 
     """
     kind = BaseClassifier if config.head == "per_base" else SequenceClassifier
     return kind(config, dropout=dropout)
+
+
+def initializer(config: ModelConfig) -> Callable[[jax.Array], Any]:
+    """Random key → params of a model, boxed with their logical axes."""
+    length = 128 * math.ceil(config.encoder.max_length / 128)  # what every attention kernel takes
+    row = jnp.zeros((1, length), jnp.int32)
+    if config.head == "none":
+        model, inputs = _BareEncoder(config.encoder), (row, row, row)
+    elif config.head == "masked_lm":
+        model, inputs = MaskedLanguageModel(config.encoder), (row, row, row, row[:, :1])
+    else:
+        model, inputs = fine_tuned(config), (row, row, row)
+    return lambda key: model.init(key, *inputs, deterministic=True)["params"]
+
+
+class _BareEncoder(nn.Module):
+    """Keeps the encoder's params under the key `encoder`, as every model with a head does."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(self, *row: jax.Array, deterministic: bool) -> jax.Array:
+        return Encoder(self.config, name="encoder")(*row, deterministic=deterministic)
 
 
 def predictions(logits: jax.Array, head: str) -> jax.Array:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from dnabert_jax.errors import InputError, RunStopped
-from dnabert_jax.training.state import Params, State
+from dnabert_jax.training.state import Params, State, check_shapes, shapes
 
 Say = Callable[[str], None]
 
@@ -67,7 +67,7 @@ class Checkpoints:
         kept = {"params": state.params}
         if state.optimizer is not None:
             kept["optimizer"] = state.optimizer
-        progress = {**progress, "step": step, "shapes": _shapes(state.params), "fingerprint": _fingerprint(kept)}
+        progress = {**progress, "step": step, "shapes": shapes(state.params), "fingerprint": _fingerprint(kept)}
         progress["checksum"] = _checksum(progress)
         with self._failures():
             self._manager.wait_until_finished()
@@ -182,7 +182,7 @@ def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> 
     progress = manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())).progress
     if progress["checksum"] != _checksum(progress):
         raise ValueError("the progress is not what was saved")
-    _check_shapes(manager.directory / str(step), _shapes(wanted["params"]), progress["shapes"])
+    check_shapes(manager.directory / str(step), shapes(wanted["params"]), progress["shapes"])
     items = {name: ocp.args.StandardRestore(tree) for name, tree in wanted.items()}
     read = manager.restore(step, args=ocp.args.Composite(**items))
     restored = {name: read[name] for name in wanted}
@@ -215,19 +215,6 @@ def _newest_good(folder: Path, read: Callable[[int], Any], say: Say, *, set_asid
 
 def _steps(folder: Path) -> list[int]:
     return [int(each.name) for each in folder.iterdir() if each.name.isdigit()] if folder.is_dir() else []
-
-
-def _shapes(params: Params) -> dict[str, list[int]]:
-    """The shape of each array by its name, such as `encoder/embeddings/token`."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): list(leaf.shape) for path, leaf in leaves}
-
-
-def _check_shapes(where: Path, expected: dict[str, list[int]], found: dict[str, list[int]]) -> None:
-    for name in expected | found:
-        if expected.get(name) != found.get(name):
-            there, asked = (tuple(each[name]) if name in each else "none" for each in (found, expected))
-            raise InputError(f"{where}: param {name} has shape {there} in the checkpoint; expected {asked}")
 
 
 def _checksum(progress: dict[str, Any]) -> int:

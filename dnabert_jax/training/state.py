@@ -1,6 +1,7 @@
 """What a step takes and gives back: params, optimiser state and the number of steps done, laid out on the mesh."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from dnabert_jax import sharding
+from dnabert_jax.errors import InputError
 
 Params = Any
 """A pytree of float32 arrays."""
@@ -79,3 +81,17 @@ def _make(init: Init, optimizer: optax.GradientTransformation, key: jax.Array) -
 
 def parameter_count(params: Params) -> int:
     return sum(x.size for x in jax.tree.leaves(params))
+
+
+def shapes(params: Params) -> dict[str, list[int]]:
+    """The shape of each array by its name, such as `encoder/embeddings/token`."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): list(leaf.shape) for path, leaf in leaves}
+
+
+def check_shapes(where: str | Path, expected: dict[str, list[int]], found: dict[str, list[int]]) -> None:
+    """Raises InputError naming the first array of which `shapes` differ, and both shapes."""
+    for name in expected | found:
+        if expected.get(name) != found.get(name):
+            there, asked = (tuple(each[name]) if name in each else "none" for each in (found, expected))
+            raise InputError(f"{where}: param {name} has shape {there}; expected {asked}")

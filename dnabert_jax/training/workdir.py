@@ -24,6 +24,11 @@ from dnabert_jax.config import FinetuneConfig, PretrainConfig, differences, from
 from dnabert_jax.errors import InputError, RunStopped
 
 CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
+CLASSES = "classes.json"
+"""Fine-tuning: the names of what the model puts out, in order."""
+BEST = "best"
+"""Fine-tuning: the params of the best epoch, as plain as a model without adapters has them."""
 
 MAY_DIFFER = (
     "workdir",
@@ -137,6 +142,12 @@ def _kind(file: Path, text: str) -> type:
             if name in values:
                 return kind
     raise InputError(f"{file}: is no config of a pretraining or fine-tuning run; choose another workdir")
+
+
+def has_checkpoint(path: str | Path) -> bool:
+    """Whether a run has saved in the workdir, well or not, so that its params come from there."""
+    folder = Path(path) / CHECKPOINTS
+    return folder.is_dir() and any(each.name.isdigit() for each in folder.iterdir())
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from dnabert_jax import optim, sharding
-from dnabert_jax.config import DataConfig, LoopConfig, MeshConfig, OptimizerConfig, PretrainConfig
+from dnabert_jax.config import DataConfig, LoopConfig, MeshConfig, ModelConfig, OptimizerConfig, PretrainConfig
+from dnabert_jax.model.heads import initializer
 from dnabert_jax.training import checkpoints, loop, pretrain, state
 from dnabert_jax.training.signals import StopSignals
 from tests import tiny
@@ -108,7 +109,12 @@ def spoiled_in(step: int):
 def final(config: PretrainConfig) -> tuple[int, dict[str, np.ndarray]]:
     """The newest checkpoint of a pretraining run: its step, and every array of params and optimiser by name."""
     with sharding.use(sharding.make_mesh(MeshConfig())) as mesh:
-        layout = state.layout(pretrain.initializer(config), optim.adamw(config.optimizer), jax.random.key(0), mesh)
+        layout = state.layout(
+            initializer(ModelConfig(config.encoder, "masked_lm")),
+            optim.adamw(config.optimizer),
+            jax.random.key(0),
+            mesh,
+        )
         with checkpoints.Checkpoints(Path(config.workdir) / "checkpoints", config.loop.keep) as kept:
             found, _ = kept.restore(layout, no_word)
     return int(found.step), arrays({"params": found.params, "optimizer": found.optimizer})
