@@ -1,5 +1,7 @@
 """BERT's encoder as DNABERT uses it: embeddings and post-layer-norm Transformer blocks (Devlin et al. 2019).
 
+Tokens know their place from BERT's learned table or, as an option, from the rotation of queries and keys.
+
 Flax Linen, and pure: `init` gives a params pytree, `apply` is a function of it. The layers' params are stacked along a
 leading `layers` axis whether they run scanned or unrolled, so a checkpoint does not know which was chosen.
 """
@@ -9,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from dnabert_jax.config import EncoderConfig
+from dnabert_jax.model import rotary
 from dnabert_jax.model.attention import attention
 from dnabert_jax.model.dense import Dense, layer_norm
 from dnabert_jax.model.dropout import dropout
@@ -27,7 +30,7 @@ def _drop(module: nn.Module, x: jax.Array, rate: float, deterministic: bool) -> 
 
 
 class Embeddings(nn.Module):
-    """The sum of token, position and type embeddings, then LayerNorm and dropout."""
+    """The sum of token, position (unless rotary) and type embeddings, then LayerNorm and dropout."""
 
     config: EncoderConfig
 
@@ -41,12 +44,16 @@ class Embeddings(nn.Module):
             )
 
         self.token = table("token", config.vocabulary_size, "vocabulary")
-        self.position = table("position", config.max_length, None)
+        if config.positions == "learned":
+            self.position = table("position", config.max_length, None)
         self.type = table("type", config.type_vocabulary, None)
         self.layer_norm = layer_norm(config.layer_norm_epsilon, jnp.dtype(config.compute_dtype), None)
 
     def __call__(self, tokens: jax.Array, positions: jax.Array, deterministic: bool) -> jax.Array:
-        x = self.token[tokens] + self.position[positions] + self.type[0]
+        x = self.token[tokens]
+        if self.config.positions == "learned":
+            x = x + self.position[positions]
+        x = x + self.type[0]
         return _drop(self, self.layer_norm(x), self.config.hidden_dropout, deterministic)
 
 
@@ -56,7 +63,9 @@ class Attention(nn.Module):
     config: EncoderConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array, segment_ids: jax.Array, deterministic: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, segment_ids: jax.Array, rotation: rotary.Rotation | None, deterministic: bool
+    ) -> jax.Array:
         config = self.config
         dtype = jnp.dtype(config.compute_dtype)
         head_dim = config.hidden // config.heads
@@ -67,6 +76,8 @@ class Attention(nn.Module):
             dtype,
             name="qkv",
         )(x)
+        if rotation is not None:
+            qkv = jnp.concatenate([rotary.rotate(qkv[:, :, :2], rotation), qkv[:, :, 2:]], axis=2)
         drops = not deterministic and config.attention_dropout > 0
         out = attention(
             qkv,
@@ -99,10 +110,12 @@ class Layer(nn.Module):
     deterministic: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, segment_ids: jax.Array) -> tuple[jax.Array, None]:
+    def __call__(
+        self, x: jax.Array, segment_ids: jax.Array, rotation: rotary.Rotation | None
+    ) -> tuple[jax.Array, None]:
         config = self.config
         dtype = jnp.dtype(config.compute_dtype)
-        attended = Attention(config, name="attention")(x, segment_ids, self.deterministic)
+        attended = Attention(config, name="attention")(x, segment_ids, rotation, self.deterministic)
         attended = _drop(self, attended, config.hidden_dropout, self.deterministic)
         x = layer_norm(config.layer_norm_epsilon, dtype, "attention_layer_norm")(x + attended)
         fed = FeedForward(config, name="mlp")(x)
@@ -132,7 +145,8 @@ class Encoder(nn.Module):
         Args:
           tokens: int32[batch, length] of token ids.
           segment_ids: int32[batch, length]; tokens see only their own segment; 0 is padding.
-          positions: int32[batch, length], each token's place in its segment, below `config.max_length`.
+          positions: int32[batch, length], each token's place in its segment; below `config.max_length` where they
+            are learned.
           deterministic: True switches dropout off; False draws from the `dropout` rng.
 
         Returns:
@@ -152,7 +166,10 @@ class Encoder(nn.Module):
             unroll=1 if config.scan_layers else config.layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        x, _ = layers(config, deterministic, name="layers")(x, segment_ids)
+        rotation = None
+        if config.positions == "rotary":
+            rotation = rotary.rotation(positions, config.hidden // config.heads, config.rotary_base)
+        x, _ = layers(config, deterministic, name="layers")(x, segment_ids, rotation)
         return x
 
     def token_table(self) -> jax.Array:

@@ -26,10 +26,12 @@ def _gelu(x):
     return x * 0.5 * (1 + erf(x / np.sqrt(2)))
 
 
-def reference_encoder(params, tokens, config):
-    """BERT on one segment: float64[length, hidden]."""
+def reference_encoder(params, tokens, config, turn=None):
+    """BERT on one segment: float64[length, hidden]. `turn` is what rotary positions do to a head's queries and keys."""
     embeddings = params["embeddings"]
-    x = embeddings["token"][tokens] + embeddings["position"][np.arange(len(tokens))] + embeddings["type"][0]
+    x = embeddings["token"][tokens] + embeddings["type"][0]
+    if turn is None:
+        x = x + embeddings["position"][np.arange(len(tokens))]
     x = _layer_norm(x, embeddings["layer_norm"])
     for i in range(config.layers):
         layer = jax.tree.map(lambda p, i=i: p[i], params["layers"])
@@ -37,6 +39,8 @@ def reference_encoder(params, tokens, config):
         kernel, bias = layer["attention"]["qkv"]["kernel"], layer["attention"]["qkv"]["bias"]
         for head in range(config.heads):
             query, key, value = (x @ kernel[:, j, head] + bias[j, head] for j in range(3))
+            if turn is not None:
+                query, key = turn(query), turn(key)
             heads.append(softmax(query @ key.T / np.sqrt(query.shape[-1]), axis=-1) @ value)
         output = layer["attention"]["output"]
         attended = np.concatenate(heads, -1) @ output["kernel"].reshape(config.hidden, -1) + output["bias"]
