@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dnabert_jax import masking, objectives, optim, sharding
+from dnabert_jax import masking, optim, sharding
 from dnabert_jax.config import MaskingConfig, MeshConfig, OptimizerConfig
 from dnabert_jax.model.heads import MaskedLanguageModel
+from dnabert_jax.objectives import masked_lm
 from dnabert_jax.training import state, step
 from tests import tiny
 
@@ -43,7 +44,7 @@ def main() -> None:
     def loss(params, batch, key):
         inputs = (batch.tokens, batch.segment_ids, batch.positions, batch.slots)
         logits = model.apply({"params": params}, *inputs, deterministic=False, rngs={"dropout": key})
-        return objectives.masked_lm(logits, batch, 3)
+        return masked_lm.loss(logits, batch, 3)
 
     first = None
     for shape in MESHES:

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from dnabert_jax import evaluation, objectives, optim, sharding
+from dnabert_jax import evaluation, optim, sharding
 from dnabert_jax.config import EncoderConfig, FinetuneConfig, FinetunedEncoderConfig, OptimizerConfig, PretrainConfig
 from dnabert_jax.data import labelled, loader
 from dnabert_jax.data.labelled import Examples
 from dnabert_jax.errors import InputError
 from dnabert_jax.model.heads import fine_tuned, predictor
+from dnabert_jax.objectives import targets
 from dnabert_jax.training import loop, pretrain, reports, state, step, workdir
 from dnabert_jax.training.checkpoints import Checkpoints, restore_params
 from dnabert_jax.training.progress import display
@@ -245,7 +246,7 @@ def _loss(config: FinetuneConfig, classes: tuple[str, ...]) -> step.Loss:
             params = {**params, "encoder": jax.lax.stop_gradient(params["encoder"])}
         inputs = (batch["tokens"], batch["segment_ids"], batch["positions"])
         logits = model.apply({"params": params}, *inputs, deterministic=False, rngs={"dropout": key})
-        return objectives.classification(logits, batch["labels"], batch["weights"])
+        return targets.single_label(logits, batch["labels"], batch["weights"])
 
     return loss
 

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from dnabert_jax import masking, objectives, optim, sharding
+from dnabert_jax import masking, optim, sharding
 from dnabert_jax.config import PretrainConfig
 from dnabert_jax.data import loader, shards
 from dnabert_jax.data.rows import Batch
 from dnabert_jax.errors import InputError
 from dnabert_jax.model.heads import MaskedLanguageModel
+from dnabert_jax.objectives import masked_lm
 from dnabert_jax.training import loop, reports, state, step, workdir
 from dnabert_jax.training.checkpoints import Checkpoints
 from dnabert_jax.training.progress import display
@@ -155,7 +156,7 @@ def masked_lm_loss(config: PretrainConfig) -> step.Loss:
             deterministic=False,
             rngs={"dropout": key},
         )
-        total, sums = objectives.masked_lm(logits, batch, config.encoder.k)
+        total, sums = masked_lm.loss(logits, batch, config.encoder.k)
         return total, sums | {"useful_tokens": jnp.sum(batch.segment_ids > 0).astype(jnp.float32)}
 
     return loss
@@ -166,7 +167,7 @@ def _figures(config: PretrainConfig):
 
     def figures(sums: dict[str, float], last: dict[str, float], steps: int) -> loop.Figures:
         return {
-            **objectives.masked_lm_figures(sums),
+            **masked_lm.figures(sums),
             "learning_rate": last["learning_rate"],
             "gradient_norm": sums["gradient_norm"] / steps,
             "useful_share": sums["useful_tokens"] / (tokens * steps),
@@ -191,7 +192,7 @@ def _validation(config: PretrainConfig, held_out: list[Batch], mesh: Mesh, key: 
         masked = jax.vmap(mask_row)(number * rows + jnp.arange(rows), batch)
         inputs = (masked.tokens, masked.segment_ids, masked.positions, masked.slots)
         logits = model.apply({"params": params}, *inputs, deterministic=True)
-        return objectives.masked_lm(logits, masked, config.encoder.k)[1]
+        return masked_lm.loss(logits, masked, config.encoder.k)[1]
 
     def validate(current: state.State) -> loop.Figures:
         sums: Counter = Counter()
@@ -199,6 +200,6 @@ def _validation(config: PretrainConfig, held_out: list[Batch], mesh: Mesh, key: 
             rows_here = sharding.on_device(batch, mesh)
             found = jax.device_get(evaluate(current.params, rows_here, np.int32(number)))
             sums.update({name: float(value) for name, value in found.items()})
-        return objectives.masked_lm_figures(sums)
+        return masked_lm.figures(sums)
 
     return validate

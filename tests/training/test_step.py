@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dnabert_jax import masking, objectives, optim, sharding
+from dnabert_jax import masking, optim, sharding
 from dnabert_jax.config import MaskingConfig, MeshConfig, OptimizerConfig
 from dnabert_jax.model.heads import MaskedLanguageModel
+from dnabert_jax.objectives import masked_lm
 from dnabert_jax.training import state, step
 from tests import tiny
 
@@ -29,7 +30,7 @@ def _model_loss(config):
     def loss(params, batch, key):
         inputs = (batch.tokens, batch.segment_ids, batch.positions, batch.slots)
         logits = model.apply({"params": params}, *inputs, deterministic=False, rngs={"dropout": key})
-        return objectives.masked_lm(logits, batch, config.k)
+        return masked_lm.loss(logits, batch, config.k)
 
     return loss
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from dnabert_jax import kmers, masking, objectives
+from dnabert_jax import kmers, masking
 from dnabert_jax.config import MaskingConfig
+from dnabert_jax.objectives import masked_lm
 from tests import tiny
 
 LENGTH = 64
@@ -57,7 +58,7 @@ def slow_hidden_base_bits(logits, batch, k):
 def test_hidden_base_bits_are_the_slow_loop(k, span):
     batch = masked_rows(k, span, unknown=k == 3)
     logits = random_logits(batch, k)
-    bits, bases = objectives.hidden_base_bits(jnp.asarray(logits), batch, k)
+    bits, bases = masked_lm.hidden_base_bits(jnp.asarray(logits), batch, k)
     slow_bits, slow_bases = slow_hidden_base_bits(logits, batch, k)
     assert slow_bases > 5
     assert int(bases) == slow_bases
@@ -80,7 +81,7 @@ def _one_span(span: int, k: int, at: int = 20) -> masking.MaskedBatch:
 def test_a_span_of_s_tokens_hides_s_minus_k_plus_1_bases(span, hidden):
     batch = _one_span(span, k=4)
     logits = jnp.zeros((1, 24, kmers.vocabulary_size(4)))
-    _, bases = objectives.hidden_base_bits(logits, batch, 4)
+    _, bases = masked_lm.hidden_base_bits(logits, batch, 4)
     assert int(bases) == hidden
 
 
@@ -88,12 +89,12 @@ def test_uniform_guessing_costs_two_bits_and_certainty_none():
     k = 4
     batch = masked_rows(k)
     uniform = jnp.zeros((*batch.slots.shape, kmers.vocabulary_size(k)))
-    bits, bases = objectives.hidden_base_bits(uniform, batch, k)
+    bits, bases = masked_lm.hidden_base_bits(uniform, batch, k)
     assert float(bits / bases) == pytest.approx(2.0, abs=1e-4)
     targets = jnp.take_along_axis(batch.original, batch.slots, axis=-1)
     certain = 100.0 * jax.nn.one_hot(targets, kmers.vocabulary_size(k))
-    loss, sums = objectives.masked_lm(certain, batch, k)
-    figures = objectives.masked_lm_figures({name: float(value) for name, value in sums.items()})
+    loss, sums = masked_lm.loss(certain, batch, k)
+    figures = masked_lm.figures({name: float(value) for name, value in sums.items()})
     assert figures["bits_per_base"] == pytest.approx(0, abs=1e-4)
     assert figures["masked_accuracy"] == 1
     assert figures["loss"] == pytest.approx(0, abs=1e-4)
@@ -104,7 +105,7 @@ def test_masked_lm_is_cross_entropy_of_the_masked_tokens():
     k = 3
     batch = masked_rows(k)
     logits = random_logits(batch, k)
-    loss, sums = objectives.masked_lm(jnp.asarray(logits), batch, k)
+    loss, sums = masked_lm.loss(jnp.asarray(logits), batch, k)
     expected, correct, count = 0.0, 0, 0
     for row, slot in np.argwhere(np.asarray(batch.weights) > 0):
         target = int(batch.original[row, int(batch.slots[row, slot])])
@@ -120,20 +121,10 @@ def test_masked_lm_is_cross_entropy_of_the_masked_tokens():
 def test_true_base_probabilities_against_summing_over_kmers(k):
     logits = np.random.default_rng(0).normal(size=(7, kmers.vocabulary_size(k))).astype(np.float32)
     targets = np.random.default_rng(1).integers(5, kmers.vocabulary_size(k), 7)
-    found = objectives.true_base_probabilities(jnp.asarray(logits), jnp.asarray(targets), k)
+    found = masked_lm.true_base_probabilities(jnp.asarray(logits), jnp.asarray(targets), k)
     letters = kmers.kmer_bases(k)
     for i in range(7):
         p = softmax(logits[i, 5:].astype(np.float64))
         for base in range(k):
             expected = p[letters[:, base] == letters[targets[i] - 5, base]].sum()
             assert float(found[i, base]) == pytest.approx(expected, rel=1e-4)
-
-
-def test_classification_leaves_filler_rows_out():
-    logits = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    labels, weights = np.array([0, 2, 1, 1, 0]), np.array([1, 1, 1, 0, 0], np.float32)
-    loss, sums = objectives.classification(jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(weights))
-    expected = -sum(log_softmax(logits[i].astype(np.float64))[labels[i]] for i in range(3))
-    np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    assert int(sums["examples"]) == 3
-    assert int(sums["correct"]) == sum(int(logits[i].argmax() == labels[i]) for i in range(3))

@@ -1,19 +1,14 @@
-"""Losses and the figures that go with them, as sums over a batch.
-
-Sums add up over micro-batches, devices and reports; whoever reports divides at the end, so that every masked token of a
-global batch weighs the same wherever it was computed.
-"""
+"""The loss of pretraining, cross-entropy of the masked tokens, and what of it compares across k: bits per base."""
 
 import jax
 import jax.numpy as jnp
 
 from dnabert_jax import kmers
 from dnabert_jax.masking import MaskedBatch
+from dnabert_jax.objectives import Sums
 
-Sums = dict[str, jax.Array]
 
-
-def masked_lm(logits: jax.Array, batch: MaskedBatch, k: int) -> tuple[jax.Array, Sums]:
+def loss(logits: jax.Array, batch: MaskedBatch, k: int) -> tuple[jax.Array, Sums]:
     """Cross-entropy of the masked tokens.
 
     Args:
@@ -28,19 +23,19 @@ def masked_lm(logits: jax.Array, batch: MaskedBatch, k: int) -> tuple[jax.Array,
     targets = jnp.take_along_axis(batch.original, batch.slots, axis=-1)
     log_normaliser = jax.nn.logsumexp(logits, axis=-1)
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    loss = jnp.sum((log_normaliser - chosen) * batch.weights)
+    total = jnp.sum((log_normaliser - chosen) * batch.weights)
     fixed = jax.lax.stop_gradient(logits)
     correct = jnp.sum((jnp.argmax(fixed, axis=-1) == targets) * batch.weights)
     bits, bases = hidden_base_bits(fixed, batch, k)
     sums = {
-        "loss": loss,
+        "loss": total,
         "correct": correct,
         "masked": jnp.sum(batch.weights),
         "unplaced": jnp.sum(batch.unplaced).astype(jnp.float32),
         "hidden_base_bits": bits,
         "hidden_bases": bases,
     }
-    return loss, sums
+    return total, sums
 
 
 def hidden_base_bits(logits: jax.Array, batch: MaskedBatch, k: int) -> tuple[jax.Array, jax.Array]:
@@ -121,7 +116,7 @@ def true_base_probabilities(logits: jax.Array, targets: jax.Array, k: int) -> ja
     return jnp.concatenate(out, axis=-1)
 
 
-def masked_lm_figures(sums: dict[str, float]) -> dict[str, float]:
+def figures(sums: dict[str, float]) -> dict[str, float]:
     """Sums to the figures that are reported: `loss` in nats per masked token, `masked_accuracy`, `bits_per_base`."""
     masked, bases = max(sums["masked"], 1.0), sums["hidden_bases"]
     figures = {
@@ -133,21 +128,3 @@ def masked_lm_figures(sums: dict[str, float]) -> dict[str, float]:
     if bases:
         figures["bits_per_base"] = sums["hidden_base_bits"] / bases
     return figures
-
-
-def classification(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> tuple[jax.Array, Sums]:
-    """Cross-entropy of class labels.
-
-    Args:
-      logits: float32[batch, classes].
-      labels: int32[batch].
-      weights: float32[batch], 0 for rows that only fill the batch.
-
-    Returns:
-      The loss summed over examples in nats, float32[], and the sums `loss`, `correct` and `examples`.
-    """
-    log_probabilities = jax.nn.log_softmax(logits)
-    chosen = jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
-    loss = -jnp.sum(chosen * weights)
-    correct = jnp.sum((jnp.argmax(logits, axis=-1) == labels) * weights)
-    return loss, {"loss": loss, "correct": correct, "examples": jnp.sum(weights)}
