@@ -10,7 +10,7 @@ from dnabert_jax import recipes
 from dnabert_jax.config import FinetuneConfig, MaskingConfig, OptimizerConfig, PretrainConfig
 from dnabert_jax.errors import InputError
 
-PRETRAINING = ("demo", "dnabert3", "dnabert4", "dnabert5", "dnabert6")
+PRETRAINING = ("demo", "dnabert3", "dnabert4", "dnabert5", "dnabert6", "dnabert6_4096")
 FINE_TUNING = ("demo_splice", "promoter_core", "splice")
 
 
@@ -66,6 +66,20 @@ def test_the_papers_recipes_differ_in_k_alone():
     first, *others = (recipes.load(f"dnabert{k}", PretrainConfig) for k in (3, 4, 5, 6))
     for other in others:
         assert dataclasses.replace(other, encoder=dataclasses.replace(other.encoder, k=3)) == first
+
+
+def test_the_recipe_at_4096_tokens_is_the_papers_but_for_what_length_asks():
+    paper, config = recipes.load("dnabert6", PretrainConfig), recipes.load("dnabert6_4096", PretrainConfig)
+    assert (config.row_length, config.encoder.max_length, config.encoder.positions) == (4_096, 4_096, "rotary")
+    assert config.encoder.attention_dropout == 0  # fused attention kernels take no other
+    tokens = config.batch_size * config.row_length
+    assert tokens == pytest.approx(paper.batch_size * paper.row_length, rel=0.03)
+    encoder = dataclasses.replace(
+        config.encoder, max_length=512, positions="learned", attention_dropout=0.1, remat=paper.encoder.remat
+    )
+    loop = dataclasses.replace(config.loop, validation_rows=paper.loop.validation_rows)
+    shape = {"batch_size": paper.batch_size, "accumulation": paper.accumulation, "row_length": paper.row_length}
+    assert dataclasses.replace(config, encoder=encoder, loop=loop, **shape) == paper
 
 
 def test_a_recipe_by_its_path(tmp_path):
