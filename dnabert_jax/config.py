@@ -498,7 +498,7 @@ def from_json(kind: type, text: str, source: str) -> Any:
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise InputError(f"{source}: no JSON ({error})") from None
+        raise InputError(f"{source}: no JSON ({error}); expected the object that was written there") from None
     return _from_values(kind, values, source, "")
 
 
