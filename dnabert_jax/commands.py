@@ -5,7 +5,9 @@ Imports of the heavy parts are inside, so that `dnabert --help` and bad flags an
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from dnabert_jax.errors import InputError
 
@@ -93,6 +95,31 @@ def predict(
         say=say,
     )
     say(f"{output}: {rows:,} rows")
+
+
+def convert(
+    src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")],
+    dst: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST")],
+    *,
+    to: Literal["huggingface", "flax"],
+    permute_vocabulary: bool = False,
+    lenient: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Writes a model in another form: Hugging Face's, or the project's own without its run.
+
+    Args:
+      src: workdir of a run, converted model, Hugging Face folder, or id of a model on Hugging Face's hub.
+      dst: folder to write.
+      to: the form.
+      permute_vocabulary: put a vocabulary that has DNABERT's tokens in another order into DNABERT's.
+      lenient: pass over tensors that the model does not have, and read one without its whole head as bare encoder.
+      overwrite: replace an earlier conversion in the folder.
+    """
+    from dnabert_jax import convert as converting
+
+    options = {"strict": not lenient, "permute": permute_vocabulary, "overwrite": overwrite}
+    print(converting.convert(src, dst, to, **options, say=say))
 
 
 def splice(
