@@ -14,6 +14,7 @@ import numpy as np
 from dnabert_jax import kmers
 from dnabert_jax.config import PretrainConfig
 from dnabert_jax.data.labelled import Examples
+from dnabert_jax.data.pieces import split as into_pieces
 from dnabert_jax.data.rows import Batch, Rows
 from dnabert_jax.data.shards import Split
 from dnabert_jax.errors import InputError
@@ -108,6 +109,7 @@ def labelled_batches(
     batch_size: int,
     k: int,
     length: int,
+    pieces: int = 1,
     shuffle: bool = False,
     reverse_complement: bool = False,
     seed: int = 0,
@@ -117,18 +119,22 @@ def labelled_batches(
     """One pass over labelled sequences, one a row.
 
     Args:
-      examples: sequences of at most `length - 2` k-mers.
+      examples: sequences of at most `pieces * (length - 2)` k-mers.
       batch_size: rows; the last batch is filled up with copies of its first row that weigh nothing.
       k: k-mer length.
-      length: tokens of a row.
+      length: tokens of a row; with several pieces the longest that the model reads.
+      pieces: rows of each sequence.
       shuffle: in an order that follows from `seed` and `epoch`; otherwise in file order.
-      reverse_complement: read each sequence from either strand with probability one half.
+      reverse_complement: read each sequence from either strand with probability one half; the labels of its bases turn
+        with it.
       seed, epoch: of the order and the strands.
       start_batch: number of the first batch.
 
     Returns:
-      Iterator of `tokens`, `segment_ids`, `positions`: int32[batch_size, length]; `labels`: int32[batch_size];
-      `weights`: float32[batch_size], 0 for rows that only fill. `close` ends its threads early.
+      Iterator of `tokens`, `segment_ids` and `positions`, as `sequence_batch` has them; `labels`: int32[batch_size],
+      float32[batch_size, classes or values] or, per base, int32[batch_size, pieces * (length - 2) + k - 1] with -1 for
+      bases without a label or past the end of their sequence; and `weights`: float32[batch_size], 0 for rows that only
+      fill. `close` ends its threads early.
     """
     count = len(examples.labels)
     generator = np.random.default_rng([seed, epoch])
@@ -143,34 +149,45 @@ def labelled_batches(
         sequences = [
             kmers.reverse_complement(examples.sequences[i]) if flipped[i] else examples.sequences[i] for i in these
         ]
-        rows = sequence_batch(sequences, k=k, length=length)
-        return {**rows, "labels": examples.labels[these], "weights": weights}
+        rows = sequence_batch(sequences, k=k, length=length, pieces=pieces)
+        if examples.target == "per_base":
+            labels = np.full((batch_size, pieces * (length - 2) + k - 1), -1, np.int32)
+            for row, i in enumerate(these):
+                of_bases = examples.labels[i]
+                labels[row, : len(of_bases)] = of_bases[::-1] if flipped[i] else of_bases
+        else:
+            labels = examples.labels[these]
+        return {**rows, "labels": labels, "weights": weights}
 
     batches = -(-count // batch_size)
     return iter(grain.MapDataset.range(start_batch, batches).map(batch).to_iter_dataset(_READ))
 
 
-def sequence_batch(sequences: Sequence[np.ndarray], *, k: int, length: int) -> Batch:
-    """Sequences as rows of one segment each.
+def sequence_batch(sequences: Sequence[np.ndarray], *, k: int, length: int, pieces: int = 1) -> Batch:
+    """Sequences as rows of one segment each, or split into several such rows.
 
     Args:
-      sequences: uint8[n_i] of bases, each of 1 to `length - 2` k-mers.
+      sequences: uint8[n_i] of bases, each of 1 to `pieces * (length - 2)` k-mers.
       k: k-mer length.
-      length: tokens of a row.
+      length: tokens of a row; with several pieces the longest that the model reads, as all pieces but a sequence's last
+        are full.
+      pieces: rows of each sequence. Those that a sequence does not need are empty, their `segment_ids` 0.
 
     Returns:
-      Batch of int32[len(sequences), length].
+      Batch of int32[len(sequences), length], or int32[len(sequences), pieces, length] with several pieces.
     """
-    batch = {name: np.zeros((len(sequences), length), np.int32) for name in ("tokens", "segment_ids", "positions")}
-    for row, bases in enumerate(sequences):
-        tokens = kmers.tokenize(bases, k)
-        end = len(tokens) + 2
-        batch["tokens"][row, 0] = kmers.CLS
-        batch["tokens"][row, 1 : end - 1] = tokens
-        batch["tokens"][row, end - 1] = kmers.SEP
-        batch["segment_ids"][row, :end] = 1
-        batch["positions"][row, :end] = np.arange(end)
-    return batch
+    shape = (len(sequences), pieces, length)
+    batch = {name: np.zeros(shape, np.int32) for name in ("tokens", "segment_ids", "positions")}
+    for number, bases in enumerate(sequences):
+        for row, piece in enumerate(into_pieces(bases, k, length - 2)):
+            tokens = kmers.tokenize(piece, k)
+            end = len(tokens) + 2
+            batch["tokens"][number, row, 0] = kmers.CLS
+            batch["tokens"][number, row, 1 : end - 1] = tokens
+            batch["tokens"][number, row, end - 1] = kmers.SEP
+            batch["segment_ids"][number, row, :end] = 1
+            batch["positions"][number, row, :end] = np.arange(end)
+    return batch if pieces > 1 else {name: value[:, 0] for name, value in batch.items()}
 
 
 def _rows(split: Split, config: PretrainConfig, seed: int, **changes: Any) -> Rows:
