@@ -22,6 +22,7 @@ SEPARATOR = ";"
 UNLABELLED = "."
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+_LARGEST = float(np.finfo(np.float32).max)
 
 Labels = np.ndarray | tuple[np.ndarray, ...]
 """int32[n] of class numbers; float32[n, c] of 0 and 1, or of numbers; or n arrays int16[bases of the sequence] of class
@@ -148,7 +149,7 @@ def _require_known(field: Field, label: str, known: dict[str, int], classes: tup
 
 def _number(field: Field, text: str) -> float:
     value = float(text) if _NUMBER.fullmatch(text) else math.nan
-    if not abs(value) <= np.finfo(np.float32).max:
+    if not abs(value) <= _LARGEST:
         raise InputError(
             f"{field.at}: the label {text[:40]!r} is no number; expected a finite number in float32's range, or "
             f"several parted by {SEPARATOR!r}"

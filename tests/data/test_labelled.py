@@ -164,3 +164,108 @@ def test_a_pipe_is_refused():
     with pytest.raises(InputError, match="a pipe; expected a file"):
         read(f"/dev/fd/{reading}")
     os.close(reading)
+
+
+def test_several_classes_a_sequence(tmp_path):
+    content = "sequence\tlabel\nACGT\tb;a\nACGT\t\nACGT\t.\nACGT\t10; b\n"
+    found = read(write(tmp_path, content), target="multi_label")
+    assert found.target == "multi_label"
+    assert found.classes == ("10", "a", "b")
+    assert found.labels.dtype == np.float32
+    assert found.labels.tolist() == [[0, 1, 1], [0, 0, 0], [0, 0, 0], [1, 0, 1]]
+    given = read(write(tmp_path, content), target="multi_label", classes=("b", "c", "a", "010"))
+    assert given.labels.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 1]]
+
+
+def test_one_class_is_enough_where_there_may_be_none(tmp_path):
+    found = read(write(tmp_path, "label,sequence\n1,ACGT\n,ACGT\n"), target="multi_label")
+    assert (found.classes, found.labels.tolist()) == (("1",), [[1], [0]])
+
+
+def test_numbers(tmp_path):
+    found = read(write(tmp_path, "sequence,label\nACGT,1.5\nACGT,-2e-3\nACGT,.5\n"), target="regression")
+    assert found.classes == ("value",)
+    assert found.labels.dtype == np.float32
+    np.testing.assert_array_equal(found.labels, np.array([[1.5], [-2e-3], [0.5]], np.float32))
+
+
+def test_several_numbers_a_sequence(tmp_path):
+    path = write(tmp_path, "sequence,label\nACGT,1;2;3\nACGT,4; 5;+6.\n")
+    found = read(path, target="regression")
+    assert found.classes == ("value 1", "value 2", "value 3")
+    assert found.labels.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert read(path, target="regression", classes=("x", "y", "z")).classes == ("x", "y", "z")
+
+
+def test_numbers_of_a_known_model_may_all_be_the_same(tmp_path):
+    found = read(write(tmp_path, "sequence,label\nACGT,1\n"), target="regression", classes=("value",))
+    assert found.labels.tolist() == [[1]]
+
+
+def test_a_class_for_each_base(tmp_path):
+    words = "ACG CGT GTN TNA"
+    found = read(write(tmp_path, f"sequence\tlabel\nACGTA\tEE.ii\n{words}\ti..EEE\nACG\t...\n"), target="per_base")
+    assert found.classes == ("E", "i")
+    assert [labels.tolist() for labels in found.labels] == [[0, 0, -1, 1, 1], [1, -1, -1, 0, 0, 0], [-1, -1, -1]]
+    assert [len(bases) for bases in found.sequences] == [5, 6, 3]
+    given = read(write(tmp_path, "sequence,label\nACGTA,00.11\n"), target="per_base", classes=("1", "0"))
+    assert given.labels[0].tolist() == [1, 1, -1, 0, 0]
+
+
+def test_labels_of_bases_read_in_the_direction_of_the_sequence(tmp_path):
+    fasta = write(tmp_path, ">20\nACGTTGCAAGGC\n", "genome.fa")
+    found = read(write(tmp_path, "20\t0\t5\ta\t0\t-\taabbc\n"), fasta=fasta, label_column=7, target="per_base")
+    assert letters(found) == ["AACGT"]
+    assert found.labels[0].tolist() == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("target", "rows", "message"),
+    [
+        ("multi_label", ["ACGT\ta", "ACGT\ta;;b"], ": line 3: an empty name in the label 'a;;b'; expected class names"),
+        ("multi_label", ["ACGT\ta;"], ": line 2: an empty name in the label 'a;'"),
+        ("multi_label", ["ACGT\t", "ACGT\t."], ": no line has a label; expected class names parted by ';'"),
+        ("regression", ["ACGT\t1", "ACGT\tlow"], ": line 3: the label 'low' is no number; expected a finite number"),
+        ("regression", ["ACGT\t1", "ACGT\tnan"], ": line 3: the label 'nan' is no number"),
+        ("regression", ["ACGT\t1", "ACGT\t-inf"], ": line 3: the label '-inf' is no number"),
+        ("regression", ["ACGT\t1", "ACGT\t1e39"], ": line 3: the label '1e39' is no number"),
+        ("regression", ["ACGT\t1", "ACGT\t1_0"], ": line 3: the label '1_0' is no number"),
+        ("regression", ["ACGT\t1", "ACGT\t"], ": line 3: the label '' is no number"),
+        ("regression", ["ACGT\t1;2", "ACGT\t1;"], ": line 3: the label '' is no number"),
+        (
+            "regression",
+            ["ACGT\t1;2", "ACGT\t1"],
+            ": line 3: 1 numbers; expected 2, parted by ';', as in the first line",
+        ),
+        ("regression", ["ACGT\t1;2", "ACGT\t1;2"], ": every label is '1;2'; expected numbers that differ"),
+        ("per_base", ["ACGT\tabab", "ACGT\taba"], ": line 3: a label of 3 characters; expected 4, one for each base"),
+        ("per_base", ["ACGT\tabab", "ACGT\t"], ": line 3: a label of 0 characters; expected 4"),
+        ("per_base", ["ACGT\taaaa", "ACGT\taa.."], ": every labelled base is 'a'; expected two classes or more"),
+        ("per_base", ["ACGT\t...."], ": no base is labelled; expected two classes or more"),
+    ],
+)
+def test_bad_labels(tmp_path, target, rows, message):
+    path = write(tmp_path, "\n".join(["sequence\tlabel", *rows]))
+    with pytest.raises(InputError, match=re.escape(f"{path}{message}")):
+        read(path, target=target)
+
+
+@pytest.mark.parametrize(
+    ("target", "label", "message"),
+    [
+        ("multi_label", "a;c", "unknown label 'c'; expected one of a, b"),
+        ("regression", "1;2;3", "3 numbers; expected 2, parted by ';', as in the training data or the model"),
+        ("per_base", "ab.d", "unknown label 'd' of base 4; expected one of a, b or '.'"),
+    ],
+)
+def test_labels_that_a_known_model_does_not_have(tmp_path, target, label, message):
+    path = write(tmp_path, f"sequence\tlabel\nACGT\t{label}\n")
+    with pytest.raises(InputError, match=re.escape(f"{path}: line 2: {message}")):
+        read(path, target=target, classes=("a", "b"))
+
+
+def test_only_too_long_a_sequence_is_told_of_pieces(tmp_path):
+    with pytest.raises(InputError, match=r"the longest that the model reads; fine-tuning with more --pieces splits"):
+        read(write(tmp_path, "sequence,label\nACGTACGTACGTA,0\n"), max_kmers=10)
+    with pytest.raises(InputError, match=r"the longest that the model reads$"):
+        read(write(tmp_path, "sequence,label\nAC,0\n"), max_kmers=10)

@@ -210,6 +210,81 @@ def test_sequence_batch_lays_each_sequence_in_its_row():
     np.testing.assert_array_equal(batch["positions"], [[0, 1, 2, 3, 4, 0, 0, 0], [0, 1, 2, 0, 0, 0, 0, 0]])
 
 
+def test_sequences_in_pieces():
+    sequences = [random_bases(0, 14, [(5, 6)]), random_bases(1, 9), random_bases(2, 3)]
+    batch = loader.sequence_batch(sequences, k=3, length=7, pieces=3)
+    for row, bases in enumerate(sequences):
+        tokens = kmers.tokenize(bases, 3)
+        for piece in range(3):
+            alone = tokens[5 * piece : 5 * piece + 5]
+            expected = [kmers.CLS, *alone, kmers.SEP] if alone.size else []
+            filler = [0] * (7 - len(expected))
+            assert batch["tokens"][row, piece].tolist() == [*expected, *filler]
+            assert batch["segment_ids"][row, piece].tolist() == [1] * len(expected) + filler
+            assert batch["positions"][row, piece].tolist() == [*range(len(expected)), *filler]
+    assert all(value.shape == (3, 3, 7) and value.dtype == np.int32 for value in batch.values())
+
+
+def test_one_piece_is_the_row_of_several():
+    sequences = [random_bases(0, 7), random_bases(1, 5)]
+    one = loader.sequence_batch(sequences, k=3, length=7)
+    several = loader.sequence_batch(sequences, k=3, length=7, pieces=2)
+    for name, value in one.items():
+        np.testing.assert_array_equal(several[name][:, 0], value)
+        assert not several[name][:, 1].any()
+
+
+def test_labelled_batches_in_pieces():
+    examples = _examples()
+    batches = list(loader.labelled_batches(examples, batch_size=4, k=3, length=9, pieces=3))
+    assert [batch["tokens"].shape for batch in batches] == [(4, 3, 9)] * 3
+    for number, bases in enumerate(examples.sequences):
+        rows = batches[number // 4]
+        pieces, is_there = rows["tokens"][number % 4], rows["segment_ids"][number % 4] > 0
+        tokens = np.concatenate([piece[at][1:-1] for piece, at in zip(pieces, is_there, strict=True)])
+        np.testing.assert_array_equal(tokens, kmers.tokenize(bases, 3))
+        assert rows["labels"][number % 4] == examples.labels[number]
+
+
+def test_rows_of_labels_keep_to_their_sequences():
+    labels = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+    examples = dataclasses.replace(_examples(), labels=labels, target="regression")
+    plain = np.concatenate(
+        [batch["labels"] for batch in loader.labelled_batches(examples, batch_size=5, k=3, length=32)]
+    )
+    np.testing.assert_array_equal(plain, labels)
+    assert plain.dtype == np.float32
+
+
+@pytest.mark.parametrize(("length", "pieces"), [(32, 1), (9, 3)])
+def test_labels_of_bases_turn_with_their_sequence(length, pieces):
+    """Each base is labelled with its own code or not at all, so what the tokens say must be what the labels say."""
+    generator = np.random.default_rng(1)
+    sequences = _examples().sequences
+    of_bases = tuple(np.where(generator.random(len(each)) < 0.7, each.astype(np.int16), -1) for each in sequences)
+    examples = dataclasses.replace(_examples(), labels=of_bases, classes=tuple("ATCG"), target="per_base")
+    seen = set()
+    for epoch in range(3):
+        options = {"batch_size": 4, "k": 3, "length": length, "pieces": pieces, "epoch": epoch}
+        for batch in loader.labelled_batches(examples, shuffle=True, reverse_complement=True, **options):
+            assert batch["labels"].shape == (4, pieces * (length - 2) + 2)
+            assert batch["labels"].dtype == np.int32
+            rows = zip(batch["tokens"], batch["segment_ids"], batch["labels"], strict=True)
+            for tokens, segment_ids, labels in rows:
+                inside = (segment_ids > 0) & (tokens != kmers.CLS) & (tokens != kmers.SEP)
+                bases = kmers.detokenize(tokens[inside], 3).astype(int)
+                number = next(n for n, each in enumerate(sequences) if len(each) == len(bases))
+                flipped = (bases != sequences[number]).any()
+                code = np.where(bases < 4, bases ^ 1, bases) if flipped else bases
+                found = labels[: len(bases)]
+                expected = of_bases[number][::-1] if flipped else of_bases[number]
+                np.testing.assert_array_equal(found, expected)
+                np.testing.assert_array_equal(found[found >= 0], code[found >= 0])
+                assert (labels[len(bases) :] == -1).all()
+                seen.add(bool(flipped))
+    assert seen == {True, False}
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """Real DNA on disk."""
