@@ -5,6 +5,7 @@ run is a folder of two files: `model.json`, a ModelConfig, and `params.safetenso
 places in the pytree, such as `encoder/layers/mlp/up/kernel`.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from dnabert_jax import outputs
+from dnabert_jax import hub, outputs
 from dnabert_jax.config import FinetuneConfig, MeshConfig, ModelConfig, PretrainConfig, from_json, to_json
 from dnabert_jax.errors import InputError
 from dnabert_jax.model.heads import initializer
@@ -53,8 +54,6 @@ def read(source: str | Path, say: Say) -> Stored:
     Raises:
       InputError: none of these, damaged, or of other shapes than its config says.
     """
-    from dnabert_jax import hub
-
     folder = Path(source)
     if not str(source):
         raise InputError("the model's name is empty; expected a folder or a hub id")
@@ -72,6 +71,7 @@ def read(source: str | Path, say: Say) -> Stored:
         config, checkpoints = ModelConfig(run.encoder, "masked_lm"), workdir.CHECKPOINTS
     else:
         config, checkpoints = run.fine_tuned(_classes(folder / workdir.CLASSES)), workdir.BEST
+    config = _anywhere(config)
     with use(make_mesh(MeshConfig(), jax.local_devices()[:1])) as mesh:
         like = state.parameter_layout(initializer(config), jax.random.key(0), mesh)
         params, step = restore_params(folder / checkpoints, like, say)
@@ -99,7 +99,7 @@ def write(folder: str | Path, config: ModelConfig, params: dict[str, Any]) -> No
 def _read_converted(folder: Path) -> Stored:
     file = folder / PARAMS
     try:
-        config = from_json(ModelConfig, (folder / MODEL).read_text(encoding="utf-8"), str(folder / MODEL))
+        config = _anywhere(from_json(ModelConfig, (folder / MODEL).read_text("utf-8"), str(folder / MODEL)))
         params = flax.traverse_util.unflatten_dict(safetensors.numpy.load_file(file), sep="/")
     except (OSError, UnicodeDecodeError, safetensors.SafetensorError) as error:
         raise InputError(f"{file}: cannot be read ({error}); expected a whole converted model") from None
@@ -107,6 +107,12 @@ def _read_converted(folder: Path) -> Stored:
     found = {name: tree for name, tree in params.items() if name in expected or config.head != "none"}
     state.check_shapes(file, state.shapes(expected), state.shapes(found))
     return Stored(config, params, "converted model")
+
+
+def _anywhere(config: ModelConfig) -> ModelConfig:
+    """The config without the demand for a fused attention kernel, which the next device may not have."""
+    attention = "xla" if config.encoder.attention == "xla" else "auto"
+    return dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, attention=attention))
 
 
 def _classes(file: Path) -> tuple[str, ...]:

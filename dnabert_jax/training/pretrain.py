@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from dnabert_jax import masking, optim, sharding
-from dnabert_jax.config import PretrainConfig
+from dnabert_jax import masking, optim, sharding, stored
+from dnabert_jax.config import ModelConfig, PretrainConfig
 from dnabert_jax.data import loader, shards
 from dnabert_jax.data.rows import Batch
 from dnabert_jax.errors import InputError
-from dnabert_jax.model.heads import MaskedLanguageModel
+from dnabert_jax.model.heads import MaskedLanguageModel, initializer
 from dnabert_jax.objectives import masked_lm
-from dnabert_jax.training import loop, reports, state, step, workdir
+from dnabert_jax.stored import Stored
+from dnabert_jax.training import loop, reports, state, step, transfer, workdir
 from dnabert_jax.training.checkpoints import Checkpoints
 from dnabert_jax.training.progress import display
 from dnabert_jax.training.signals import StopSignals
@@ -36,13 +37,18 @@ def run(config: PretrainConfig, say: Say) -> dict[str, Any]:
       What `result.json` holds: steps, number of parameters, and the validation figures before and after.
 
     Raises:
-      InputError: bad data, a mesh that the devices do not make, or a workdir of another run.
+      InputError: bad data, a mesh that the devices do not make, an `init` that is no model or another one than
+        `encoder` says, or a workdir of another run.
       RunStopped: a loss that is no number, or a full disk.
       Interrupted: SIGTERM or Ctrl-C; the state is saved.
     """
     if not config.data.path:
         raise InputError("data.path is empty; give the folder that `dnabert build` wrote with --data.path")
     with StopSignals() as stop:
+        source = None
+        if config.init and not workdir.has_checkpoint(config.workdir):
+            source = stored.read(config.init, say)
+            transfer.check_same_encoder(config.encoder, source, config.init)
         mesh = sharding.make_mesh(config.mesh)
         rows = config.batch_size // config.accumulation
         sharding.check_batch(mesh, rows, "batch_size / accumulation")
@@ -56,20 +62,26 @@ def run(config: PretrainConfig, say: Say) -> dict[str, Any]:
             workdir.claim(config.workdir, config)
             if not held_out:
                 say(f"{config.data.path}: no validation split, so nothing is validated")
-            return _run(config, pipeline, held_out, mesh, stop, say)
+            return _run(config, source, pipeline, held_out, mesh, stop, say)
 
 
-def _run(config: PretrainConfig, pipeline, held_out, mesh: Mesh, stop: StopSignals, say: Say) -> dict[str, Any]:
+def _run(
+    config: PretrainConfig, source: Stored | None, pipeline, held_out, mesh: Mesh, stop: StopSignals, say: Say
+) -> dict[str, Any]:
     folder = Path(config.workdir)
     optimizer = optim.adamw(config.optimizer)
     key = jax.random.key(config.seed)
     params_key, step_key, validation_key = jax.random.split(key, 3)
-    init = initializer(config)
+    model = ModelConfig(config.encoder, "masked_lm")
+    init = initializer(model)
     like = state.layout(init, optimizer, params_key, mesh)
-    with Checkpoints(folder / "checkpoints", config.loop.keep) as checkpoints:
+    with Checkpoints(folder / workdir.CHECKPOINTS, config.loop.keep) as checkpoints:
         restored = checkpoints.restore(like, say)
         current, progress = restored or (state.create(init, optimizer, params_key, like), None)
         start = int(current.step)
+        if not restored and source:
+            taken = transfer.take_over(source, config.init, model, current.params, say)
+            current = current.replace(params=taken)
         if progress:
             say(f"resuming from step {start}")
             loop.check_identity(config.data.path, progress["identity"], pipeline.identity)
@@ -123,13 +135,6 @@ def _run(config: PretrainConfig, pipeline, held_out, mesh: Mesh, stop: StopSigna
     }
     workdir.write_json(folder / "result.json", result)
     return result
-
-
-def initializer(config: PretrainConfig) -> state.Init:
-    """Random key → params of the masked-LM model, boxed with their logical axes."""
-    model = MaskedLanguageModel(config.encoder)
-    row = jnp.zeros((1, config.row_length), jnp.int32)
-    return lambda key: model.init(key, row, row, row, row[:, :1], deterministic=True)["params"]
 
 
 def span_masking(config: PretrainConfig):

@@ -141,7 +141,7 @@ def _kind(file: Path, text: str) -> type:
         for name, kind in _KIND_OF_FIELD.items():
             if name in values:
                 return kind
-    raise InputError(f"{file}: is no config of a pretraining or fine-tuning run; choose another workdir")
+    raise InputError(f"{file}: is no config of a pretraining or fine-tuning run; expected one that such a run wrote")
 
 
 def has_checkpoint(path: str | Path) -> bool:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dnabert_jax import cli
+from dnabert_jax import cli, stored
 from dnabert_jax.config import PretrainConfig, from_json
 from dnabert_jax.data import build
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
-from dnabert_jax.training import loop, pretrain
+from dnabert_jax.training import loop, pretrain, state
 from tests.training import runs
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +50,53 @@ def assert_same_end(config: PretrainConfig, straight: PretrainConfig) -> None:
     assert runs.metrics(config.workdir) == runs.metrics(straight.workdir)
     results = [json.loads((Path(each.workdir) / "result.json").read_text()) for each in (config, straight)]
     assert results[0] == results[1]
+
+
+def begun(config: PretrainConfig) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The params that a run begins with, and what it says until then."""
+    found, said = {}, []
+
+    def run(program: loop.Program, current: state.State, *_: Any, **__: Any):
+        found.update(runs.arrays(current.params))
+        raise Interrupted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "run", run)
+        with pytest.raises(Interrupted):
+            pretrain.run(config, said.append)
+    return found, said
+
+
+def test_pretraining_goes_on_from_another_model(straight, again, tmp_path):
+    model = stored.read(straight.workdir, runs.no_word)
+    stored.write(tmp_path / "model", model.config, model.params)
+    for source in (straight.workdir, str(tmp_path / "model")):
+        config = dataclasses.replace(again, init=source, workdir=str(tmp_path / f"from-{Path(source).name}"))
+        found, said = begun(config)
+        runs.assert_same_bits(found, runs.arrays(model.params))
+        assert said[0].startswith(f"loaded from {source} (")
+    longer = dataclasses.replace(again.encoder, max_length=100)
+    found, said = begun(dataclasses.replace(again, init=straight.workdir, encoder=longer, row_length=128))
+    assert found["['encoder']['embeddings']['position']"].shape == (100, 32)
+    assert "repeating" in said[0]
+
+
+def test_a_resumed_run_does_not_need_the_model_it_began_with(straight, again, tmp_path):
+    shutil.copytree(straight.workdir, tmp_path / "model")
+    config = with_loop(dataclasses.replace(again, init=str(tmp_path / "model")), steps=2)
+    pretrain.run(config, lambda line: None)
+    shutil.rmtree(tmp_path / "model")
+    pretrain.run(with_loop(config, steps=3), lambda line: None)
+    assert runs.final(config)[0] == 3
+
+
+def test_another_model_than_the_recipe_says_leaves_nothing(straight, again):
+    other = dataclasses.replace(again.encoder, heads=2)
+    with pytest.raises(InputError, match=r"encoder\.heads is 2, but the model in"):
+        pretrain.run(dataclasses.replace(again, init=straight.workdir, encoder=other), runs.no_word)
+    with pytest.raises(InputError, match="is no model folder"):
+        pretrain.run(dataclasses.replace(again, init=str(Path(again.workdir).parent)), runs.no_word)
+    assert not Path(again.workdir).exists()
 
 
 def test_a_run_leaves_its_config_metrics_checkpoints_and_result(straight):
