@@ -5,7 +5,9 @@ such; PyTorch reads it here with `weights_only=True`, which builds nothing but t
 """
 
 import json
+import pickle
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,9 @@ _PICKLE = "pytorch_model.bin"
 _INDEX = ".index.json"
 _WEIGHTS = (SAFETENSORS, SAFETENSORS + _INDEX, _PICKLE, _PICKLE + _INDEX)
 _SETTINGS = [CONFIG, VOCABULARY, TOKENIZER]
-_PATTERNS = (
-    [*_SETTINGS, SAFETENSORS, SAFETENSORS + _INDEX, "model-*.safetensors"],
-    [*_SETTINGS, _PICKLE, _PICKLE + _INDEX, "pytorch_model-*.bin"],
+_FORMS = (
+    [SAFETENSORS, SAFETENSORS + _INDEX, "model-*.safetensors"],
+    [_PICKLE, _PICKLE + _INDEX, "pytorch_model-*.bin"],
 )
 _POINTER = b"version https://git-lfs"
 _KEYS = ("model_type", "architectures", "hidden_size")
@@ -65,28 +67,32 @@ def locate(source: str | Path) -> Path:
         )
     if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(source)):
         raise InputError(f"{source}: there is no such folder; expected one, or a hub id such as zhihan1996/DNA_bert_6")
-    for patterns in _PATTERNS:
-        folder = _fetched(str(source), patterns)
-        if _weights(folder):
-            break
-    return folder
+    return _fetched(str(source))
 
 
-def _fetched(name: str, patterns: list[str]) -> Path:
+def _fetched(name: str) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    patterns, reached = [*_SETTINGS, *_FORMS[0], *_FORMS[1]], True
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
-    except (RepositoryNotFoundError, GatedRepoError):
+        there = {each.rfilename for each in huggingface_hub.model_info(name, timeout=10).siblings}
+        patterns = _SETTINGS + next((form for form in _FORMS if there & {*form}), [])
+    except RepositoryNotFoundError:  # also one that is closed to the user
         raise InputError(
-            f"{name}: there is no such folder here, and no model of this name on the hub that is open to you"
+            f"{name}: there is no such folder here, and no model of this name on the hub for you"
         ) from None
-    except LocalEntryNotFoundError:  # also where the hub says that it is offline
+    except HfHubHTTPError as error:
+        raise InputError(f"{name}: the hub does not answer as it should ({_first_line(error)})") from None
+    except Exception:  # which kind says that there is no connection depends on the library below
+        reached = False
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=not reached))
+    except LocalEntryNotFoundError:
         raise InputError(
             f"{name}: there is no such folder here, and the hub cannot be reached; expected a folder, or a network"
         ) from None
-    except Exception as error:  # whatever the connection or the server came up with
+    except Exception as error:  # whatever the connection or the disk came up with
         raise InputError(f"{name}: cannot be fetched from the hub ({_first_line(error)})") from None
 
 
@@ -155,7 +161,7 @@ def _read_safetensors(file: Path) -> Iterator[tuple[str, np.ndarray, str]]:
                 tensor = opened.get_tensor(name)
                 yield name, _float32(tensor), str(tensor.dtype)
     except (safetensors.SafetensorError, OSError, TypeError, AttributeError) as error:
-        raise _unreadable(file, error, "a whole safetensors file") from None
+        raise _unreadable(file, _first_line(error), "a whole safetensors file") from None
 
 
 def _read_pickle(file: Path) -> Iterator[tuple[str, np.ndarray, str]]:
@@ -167,9 +173,14 @@ def _read_pickle(file: Path) -> Iterator[tuple[str, np.ndarray, str]]:
         ) from None
     expected = "a whole file with nothing but tensors in it"
     try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # PyTorch and the unpickler raise a dozen kinds
-        raise _unreadable(file, error, expected) from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # its advice is to load the file unsafely, which is not passed on
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise _unreadable(file, f"it holds {named[1]}" if named else "no pickle of tensors", expected) from None
+    except Exception as error:  # PyTorch raises a dozen kinds
+        raise _unreadable(file, _first_line(error), expected) from None
     if not (isinstance(tensors, dict) and all(isinstance(each, torch.Tensor) for each in tensors.values())):
         raise InputError(f"{file}: is no dict of tensors by their names; expected {expected}")
     for name, tensor in tensors.items():
@@ -181,8 +192,8 @@ def _float32(tensor: np.ndarray) -> np.ndarray:
     return tensor if tensor.dtype.kind in "biu" else tensor.astype(np.float32, copy=False)
 
 
-def _unreadable(file: Path, error: Exception, expected: str) -> InputError:
-    return InputError(f"{file}: {_damage(file, f'cannot be read ({_first_line(error)})')}; expected {expected}")
+def _unreadable(file: Path, why: str, expected: str) -> InputError:
+    return InputError(f"{file}: {_damage(file, f'cannot be read ({why})')}; expected {expected}")
 
 
 def _damage(file: Path, otherwise: str) -> str:
@@ -193,5 +204,5 @@ def _damage(file: Path, otherwise: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    line = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
     return line if len(line) <= 160 else line[:157] + "..."
