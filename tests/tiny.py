@@ -1,11 +1,15 @@
 """A model small enough for a test, and rows for it."""
 
 import dataclasses
+from typing import Any
 
+import flax.linen as nn
+import jax
 import numpy as np
 
 from dnabert_jax import kmers
-from dnabert_jax.config import EncoderConfig, FinetunedEncoderConfig
+from dnabert_jax.config import EncoderConfig, FinetunedEncoderConfig, ModelConfig
+from dnabert_jax.model.heads import initializer
 
 ENCODER = EncoderConfig(
     k=3,
@@ -43,3 +47,16 @@ def rows(segments: list[list[int]], length: int, k: int = 3, seed: int = 0) -> d
             at += len(tokens)
         assert at <= length
     return batch
+
+
+def model(head: str, classes: tuple[str, ...] = (), seed: int = 3, **others: Any) -> tuple[ModelConfig, Any]:
+    """The config and random params of a model with this head, without dropout."""
+    config = ModelConfig(without_dropout(), head, classes, **others)
+    params = nn.unbox(jax.jit(initializer(config))(jax.random.key(seed)))
+    return config, jax.tree.map(np.asarray, params)
+
+
+def dna(*lengths: int, seed: int = 0) -> list[np.ndarray]:
+    """Random bases, uint8[n] each."""
+    generator = np.random.default_rng(seed)
+    return [generator.integers(0, 4, length, dtype=np.uint8) for length in lengths]
