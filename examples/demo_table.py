@@ -33,7 +33,7 @@ def regression(folder: Path) -> dict:
         for strength in (0.001, 0.01, 0.1)
     ]
     best = max(models, key=lambda model: model.score(one_hot(validation), validation.labels))
-    return evaluation.classification_figures(test.labels, best.predict_proba(one_hot(test)), test.classes)
+    return evaluation.figures("single_label", test.labels, best.predict_proba(one_hot(test)), test.classes)
 
 
 def main(demo: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from dnabert_jax.errors import InputError, RunStopped
-from dnabert_jax.evaluation import classification_figures, draw_classification
+from dnabert_jax.evaluation import classification
 
 NAMES = ("donor", "acceptor", "neither", "fourth")
 
@@ -71,7 +71,7 @@ def slow_mcc(labels, predicted, classes):
 def test_every_figure_equals_its_formula(classes, seed):
     labels, probabilities = examples(classes, seed=seed)
     names = NAMES[:classes]
-    found = classification_figures(labels, probabilities, names)
+    found = classification.figures(labels, probabilities, names)
     truth, predicted = labels.tolist(), [most_probable(row) for row in probabilities.tolist()]
     pairs = list(zip(truth, predicted))
     matrix = [[pairs.count((row, column)) for column in range(classes)] for row in range(classes)]
@@ -114,20 +114,20 @@ def test_every_figure_equals_its_formula(classes, seed):
 def test_the_binary_mcc_is_the_one_of_matthews():
     labels = np.array([1] * 6 + [0] * 4)
     predicted = np.array([1, 1, 1, 1, 0, 0, 1, 0, 0, 0])
-    found = classification_figures(labels, np.eye(2)[predicted], ("no", "yes"))
+    found = classification.figures(labels, np.eye(2)[predicted], ("no", "yes"))
     # (TP·TN - FP·FN) / √((TP+FP)(TP+FN)(TN+FP)(TN+FN)) with TP 4, TN 3, FP 1, FN 2
     assert found["mcc"] == pytest.approx((4 * 3 - 1 * 2) / math.sqrt(5 * 6 * 4 * 5))
 
 
 def test_a_perfect_classifier():
     labels = np.array([0, 1, 2, 2])
-    found = classification_figures(labels, np.eye(3)[labels], NAMES[:3])
+    found = classification.figures(labels, np.eye(3)[labels], NAMES[:3])
     assert {found[name] for name in ("accuracy", "f1", "precision", "recall", "mcc", "auroc", "auprc")} == {1.0}
 
 
 def test_a_model_that_always_says_the_same():
     labels = np.array([0, 0, 1, 2])
-    found = classification_figures(labels, np.tile([0.4, 0.3, 0.3], (4, 1)), NAMES[:3])
+    found = classification.figures(labels, np.tile([0.4, 0.3, 0.3], (4, 1)), NAMES[:3])
     assert found["mcc"] == 0
     assert found["accuracy"] == 0.5
     assert found["recall"] == pytest.approx(1 / 3)
@@ -141,7 +141,7 @@ def test_a_model_that_always_says_the_same():
 def test_a_class_without_examples_is_undefined_and_left_out_of_the_means():
     labels, probabilities = examples(3)
     labels[labels == 1] = 2
-    found = classification_figures(labels, probabilities, NAMES[:3])
+    found = classification.figures(labels, probabilities, NAMES[:3])
     assert found["per_class"]["acceptor"] == {
         "examples": 0,
         "accuracy": None,
@@ -158,7 +158,7 @@ def test_a_class_without_examples_is_undefined_and_left_out_of_the_means():
 
 
 def test_examples_of_one_class_leave_the_ranking_undefined():
-    found = classification_figures(np.zeros(5, int), np.tile([0.9, 0.1], (5, 1)), ("no", "yes"))
+    found = classification.figures(np.zeros(5, int), np.tile([0.9, 0.1], (5, 1)), ("no", "yes"))
     assert found["accuracy"] == found["f1"] == 1
     assert found["mcc"] == 0
     assert found["auroc"] is None
@@ -169,23 +169,23 @@ def test_examples_of_one_class_leave_the_ranking_undefined():
 def test_the_figures_are_plain_json(classes):
     labels, probabilities = examples(classes)
     labels[:] = 0
-    found = classification_figures(labels.astype(np.int32), probabilities.astype(np.float32), NAMES[:classes])
+    found = classification.figures(labels.astype(np.int32), probabilities.astype(np.float32), NAMES[:classes])
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def test_no_examples_and_no_numbers_are_told_apart():
     with pytest.raises(InputError, match="no examples"):
-        classification_figures(np.zeros(0, int), np.zeros((0, 2)), ("no", "yes"))
+        classification.figures(np.zeros(0, int), np.zeros((0, 2)), ("no", "yes"))
     with pytest.raises(RunStopped, match="no numbers"):
-        classification_figures(np.array([0, 1]), np.array([[0.5, 0.5], [math.nan, math.nan]]), ("no", "yes"))
+        classification.figures(np.array([0, 1]), np.array([[0.5, 0.5], [math.nan, math.nan]]), ("no", "yes"))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 30])
 def test_the_pictures_are_drawn(tmp_path, classes):
     labels, probabilities = examples(classes, count=90, decimals=3)
     names = tuple(f"class {number}" for number in range(classes))
-    paths = draw_classification(labels, probabilities, names, tmp_path / "new", prefix="test-")
-    assert [path.name for path in paths] == ["test-roc.png", "test-pr.png", "test-confusion.png"]
+    paths = classification.draw(labels, probabilities, names, tmp_path / "new")
+    assert [path.name for path in paths] == ["roc.png", "pr.png", "confusion.png"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in paths)
     for path in paths:
         height, width = imread(path).shape[:2]
@@ -195,12 +195,12 @@ def test_the_pictures_are_drawn(tmp_path, classes):
 
 def test_names_that_mean_something_to_the_drawing_library_are_drawn_as_they_are(tmp_path):
     labels, probabilities = examples(4)
-    draw_classification(labels, probabilities, ("$x^{", "_hidden", "n" * 200, r"\frac"), tmp_path)
+    classification.draw(labels, probabilities, ("$x^{", "_hidden", "n" * 200, r"\frac"), tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_examples_of_one_class_still_give_pictures(tmp_path):
-    draw_classification(np.zeros(5, int), np.tile([0.9, 0.1], (5, 1)), ("no", "yes"), tmp_path)
+    classification.draw(np.zeros(5, int), np.tile([0.9, 0.1], (5, 1)), ("no", "yes"), tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -208,4 +208,4 @@ def test_a_picture_that_cannot_be_written_stops_the_run(tmp_path):
     (tmp_path / "file").write_text("")
     labels, probabilities = examples(2)
     with pytest.raises(RunStopped, match=r"roc\.png"):
-        draw_classification(labels, probabilities, ("no", "yes"), tmp_path / "file")
+        classification.draw(labels, probabilities, ("no", "yes"), tmp_path / "file")
