@@ -1,6 +1,11 @@
 """LoRA: where it starts, what it computes, what learns, and how its arrays lie on a mesh."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -106,7 +111,7 @@ def test_the_merged_model_computes_what_adapters_beside_the_kernels_do():
     """In a model of one layer, by adding (x A) B to what each affine map gives."""
     model = SequenceClassifier(ModelConfig(dataclasses.replace(ENCODER, layers=1), "single_label", ("a", "b", "c")))
     init = lora.with_adapters(lambda key: model.init(key, *INPUTS, deterministic=True)["params"], CONFIG)
-    params = _moved(nn.unbox(init(jax.random.key(0))))
+    params = _moved(jax.jit(lambda key: nn.unbox(init(key)))(jax.random.key(0)))
     base = {name: tree for name, tree in params.items() if name != "lora"}
 
     def beside(call, arguments, keywords, context):
@@ -200,3 +205,25 @@ def test_every_axis_of_an_adapter_has_the_name_that_it_has_in_the_kernel():
             "down": {"a": ("layers", "mlp", None), "b": ("layers", None, "hidden")},
         },
     }
+
+
+def test_on_every_mesh_they_train_as_on_one_device():
+    """With rotary positions, so that these too are computed on shards."""
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.mesh_lora"],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, *others = map(json.loads, done.stdout.splitlines())
+    assert one["share"] == 1  # of an adapter, on each device
+    assert one["moved"] > 1e-3
+    assert len(others) == 2
+    for found in others:
+        assert found["share"] == 1 / 2
+        assert found["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        assert found["apart"] < 1e-4

@@ -115,6 +115,42 @@ def test_adamw_is_that_of_the_equations(params, size):
         np.testing.assert_allclose(value, slow[name], atol=2e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("size", [1e-3, 1.0], ids=["below the clipping norm", "above the clipping norm"])
+@pytest.mark.parametrize(("warmup", "steps"), [(0, 1), (4, 8)], ids=["one step", "several steps"])
+def test_adamw_is_that_of_pytorch(params, size, warmup, steps):
+    """The same gradients through `torch.optim.AdamW` with two param groups, and torch's clipping before it."""
+    torch = pytest.importorskip("torch", reason="needs PyTorch, which is in the interop extra")
+    config = dataclasses.replace(CONFIG, warmup_steps=warmup)
+    theirs = {name: torch.nn.Parameter(torch.from_numpy(value.copy())) for name, value in _named(params).items()}
+    undecayed = {name for name in theirs if name.endswith(("bias", "scale"))}
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [theirs[name] for name in theirs if name not in undecayed], "weight_decay": config.weight_decay},
+            {"params": [theirs[name] for name in theirs if name in undecayed], "weight_decay": 0.0},
+        ],
+        betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
+    )
+    optimizer = optim.adamw(config)
+    update, ours, state = jax.jit(optimizer.update), params, optimizer.init(params)
+    for step in range(steps):
+        before, gradients = ours, _gradients(params, step, size)
+        updates, state = update(gradients, state, ours)
+        ours = optax.apply_updates(ours, updates)
+
+        for name, value in _named(gradients).items():
+            theirs[name].grad = torch.from_numpy(value.copy())
+        torch.nn.utils.clip_grad_norm_(list(theirs.values()), config.clip_norm)
+        rate = 0.01 * (step / warmup if step < warmup else (12 - step) / (12 - warmup))
+        for group in adamw.param_groups:
+            group["lr"] = rate
+        adamw.step()
+    assert not np.array_equal(before["classifier"]["kernel"], ours["classifier"]["kernel"])
+    # A few units in the last place of params of up to 1.
+    for name, value in _named(ours).items():
+        np.testing.assert_allclose(value, theirs[name].detach().numpy(), rtol=1e-6, atol=2e-7, err_msg=name)
+
+
 def test_without_gradients_only_the_decay_is_left(params):
     optimizer = optim.adamw(dataclasses.replace(CONFIG, warmup_steps=0))
     zeros = jax.tree.map(jnp.zeros_like, params)
