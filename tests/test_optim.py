@@ -148,7 +148,7 @@ def test_adamw_is_that_of_pytorch(params, size, warmup, steps):
     assert not np.array_equal(before["classifier"]["kernel"], ours["classifier"]["kernel"])
     # A few units in the last place of params of up to 1.
     for name, value in _named(ours).items():
-        np.testing.assert_allclose(value, theirs[name].detach().numpy(), rtol=1e-6, atol=2e-7, err_msg=name)
+        np.testing.assert_allclose(value, theirs[name].detach().numpy(), rtol=1e-6, atol=5e-7, err_msg=name)
 
 
 def test_without_gradients_only_the_decay_is_left(params):
