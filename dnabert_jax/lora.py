@@ -85,13 +85,6 @@ def merge(params: Params, config: LoraConfig) -> Params:
     return {**rest, "encoder": {**params["encoder"], "layers": layers}}
 
 
-def applied(params: Params, config: LoraConfig) -> Params:
-    """`merge` for training: no gradient reaches the encoder's own params, only the adapters and what stands on it."""
-    if not config.rank:
-        return params
-    return merge({**params, "encoder": jax.lax.stop_gradient(params["encoder"])}, config)
-
-
 def _adapted(config: LoraConfig) -> Iterator[tuple[str, str, str]]:
     """Block, name and product of each kernel that is adapted."""
     for block, wanted in (("attention", config.attention), ("mlp", config.mlp)):

@@ -41,7 +41,8 @@ def main() -> None:
 
     def loss(params, batch, key):
         inputs = (batch["tokens"], batch["segment_ids"], batch["positions"])
-        logits = model.apply({"params": lora.applied(params, LORA)}, *inputs, deterministic=True)
+        params = {**params, "encoder": jax.lax.stop_gradient(params["encoder"])}
+        logits = model.apply({"params": lora.merge(params, LORA)}, *inputs, deterministic=True)
         total = jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]))
         return total, {"loss": total}
 
