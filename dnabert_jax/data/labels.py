@@ -55,7 +55,8 @@ def parse(
 
     Raises:
       InputError: naming the line: a label that does not read as above, one that is not among `classes`, or as many
-        numbers as there are not names. Without `classes`: naming the file, labels that leave nothing to tell apart.
+        numbers as there are not names. Naming the file: no labelled base at all or, without `classes`, labels that
+        leave nothing to tell apart.
     """
     parsers: dict[str, Callable[..., tuple[Labels, tuple[str, ...]]]] = {
         "single_label": _single_label,
@@ -126,11 +127,13 @@ def _per_base(fields: Sequence[Field], classes: tuple[str, ...] | None, path: st
                 f"{field.at}: a label of {len(field.text)} characters; expected {field.bases}, one for each base of "
                 f"the sequence, {UNLABELLED!r} for one that is not labelled"
             )
+    found = set().union(*(field.text for field in fields)) - {UNLABELLED}
+    if not found:
+        raise InputError(f"{path}: no base is labelled; expected a character for its class")
     if classes is None:
-        classes = _in_order(set().union(*(field.text for field in fields)) - {UNLABELLED})
+        classes = _in_order(found)
         if len(classes) < 2:
-            named = f"every labelled base is {classes[0]!r}" if classes else "no base is labelled"
-            raise InputError(f"{path}: {named}; expected two classes or more")
+            raise InputError(f"{path}: every labelled base is {classes[0]!r}; expected two classes or more")
     number = {UNLABELLED: -1, **{name: i for i, name in enumerate(classes)}}
     for field in fields:
         if not number.keys() >= set(field.text):

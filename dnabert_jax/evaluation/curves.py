@@ -63,7 +63,7 @@ def _draw_curves(
     axes: Axes, curves: list[tuple[str, np.ndarray, np.ndarray, float | None]], area: str, drawstyle: str
 ) -> None:
     if not curves:
-        axes.text(0.5, 0.5, "undefined: all examples are alike", ha="center", va="center")
+        axes.text(0.5, 0.9, "undefined: every example has the same label", ha="center", va="center")
     for at, (name, x, y, value) in enumerate(curves):
         if len(curves) <= _MOST_NAMED:
             look = {

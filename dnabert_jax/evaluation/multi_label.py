@@ -1,6 +1,6 @@
 """How good the probabilities of any number of classes an example are: figures, and ROC and PR pictures.
 
-Each class is a question of its own, answered with yes where its probability is one half or more. What is called macro
+Each class is a question of its own, answered with yes where its probability is above one half. What is called macro
 is the mean over the classes that have examples.
 """
 
@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 from dnabert_jax.evaluation import curves, macro, one_class, pictures
 from dnabert_jax.evaluation.predictions import checked
 
-THRESHOLD = 0.5
+_HALF = 0.5
 
 
 def figures(labels: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def figures(labels: np.ndarray, probabilities: np.ndarray, classes: tuple[str, .
       RunStopped: a probability is no number.
     """
     has_class, probabilities = checked(labels, probabilities, classes)
-    said_class = probabilities >= THRESHOLD
+    said_class = probabilities > _HALF
     of_classes = [
         one_class.figures(*columns) for columns in zip(has_class.T > 0, said_class.T, probabilities.T, strict=True)
     ]

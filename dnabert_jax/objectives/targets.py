@@ -65,10 +65,10 @@ def multi_label(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> tup
 
     Returns:
       The loss summed over examples in nats, float32[], and the sums `loss`, `examples` and `correct`, to which each
-      example adds its share of right answers; yes is a probability of one half or more.
+      example adds its share of right answers; yes is a probability above one half.
     """
     loss = jnp.sum(optax.sigmoid_binary_cross_entropy(logits, labels).mean(axis=-1) * weights)
-    correct = jnp.sum(((logits >= 0) == (labels > 0)).mean(axis=-1) * weights)
+    correct = jnp.sum(((logits > 0) == (labels > 0)).mean(axis=-1) * weights)
     return loss, {"loss": loss, "correct": correct, "examples": jnp.sum(weights)}
 
 

@@ -241,7 +241,7 @@ def test_labels_of_bases_read_in_the_direction_of_the_sequence(tmp_path):
         ("per_base", ["ACGT\tabab", "ACGT\taba"], ": line 3: a label of 3 characters; expected 4, one for each base"),
         ("per_base", ["ACGT\tabab", "ACGT\t"], ": line 3: a label of 0 characters; expected 4"),
         ("per_base", ["ACGT\taaaa", "ACGT\taa.."], ": every labelled base is 'a'; expected two classes or more"),
-        ("per_base", ["ACGT\t...."], ": no base is labelled; expected two classes or more"),
+        ("per_base", ["ACGT\t...."], ": no base is labelled; expected a character for its class"),
     ],
 )
 def test_bad_labels(tmp_path, target, rows, message):
@@ -255,6 +255,7 @@ def test_bad_labels(tmp_path, target, rows, message):
     [
         ("multi_label", "a;c", "unknown label 'c'; expected one of a, b"),
         ("regression", "1;2;3", "3 numbers; expected 2, parted by ';', as in the training data or the model"),
+        ("per_base", "abca", "unknown label 'c' of base 3; expected one of a, b or '.'"),
         ("per_base", "ab.d", "unknown label 'd' of base 4; expected one of a, b or '.'"),
     ],
 )

@@ -34,7 +34,7 @@ def slow(target: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, float
         elif target == "multi_label":
             chance = expit(scores)
             sums["loss"] -= sum(np.log(p if is_class else 1 - p) for p, is_class in zip(chance, truth)) / len(truth)
-            sums["correct"] += sum((p >= 0.5) == bool(is_class) for p, is_class in zip(chance, truth)) / len(truth)
+            sums["correct"] += sum((p > 0.5) == bool(is_class) for p, is_class in zip(chance, truth)) / len(truth)
             sums["examples"] += 1
         else:
             for each, label in zip(np.atleast_2d(scores), np.atleast_1d(truth)):
