@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnabert_jax import embedded, kmers
@@ -10,6 +10,7 @@ from dnabert_jax.data import fasta, pieces
 from dnabert_jax.errors import InputError
 
 
+@settings(max_examples=100, deadline=None)
 @given(
     letters=st.text("ACGTN", max_size=60),
     k=st.integers(1, 7),
