@@ -1,7 +1,7 @@
-"""Fine-tuning: a pretrained encoder under a new classifier, trained on labelled sequences and judged on held-out ones.
+"""Fine-tuning: a pretrained encoder under a new head, trained on labelled sequences and judged on held-out ones.
 
 The workdir gets `classes.json`, `checkpoints/` to resume from, `best/` with the params of the epoch that did best on
-the validation set by Matthews correlation, and at the end `result.json` and the pictures.
+the validation set by the target's criterion, and at the end `result.json` and the pictures.
 """
 
 import dataclasses
@@ -16,23 +16,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from dnabert_jax import evaluation, optim, sharding
-from dnabert_jax.config import EncoderConfig, FinetuneConfig, FinetunedEncoderConfig, OptimizerConfig, PretrainConfig
-from dnabert_jax.data import labelled, loader
+from dnabert_jax import evaluation, lora, optim, sharding, stored
+from dnabert_jax.config import EncoderConfig, FinetuneConfig, FinetunedEncoderConfig, ModelConfig, OptimizerConfig
+from dnabert_jax.data import labelled, loader, pieces
 from dnabert_jax.data.labelled import Examples
 from dnabert_jax.errors import InputError
-from dnabert_jax.model.heads import fine_tuned, predictor
+from dnabert_jax.model.heads import fine_tuned, initializer, predictor
 from dnabert_jax.objectives import targets
-from dnabert_jax.training import loop, pretrain, reports, state, step, workdir
+from dnabert_jax.stored import Stored
+from dnabert_jax.training import loop, reports, state, step, transfer, workdir
+from dnabert_jax.training.best import Best
 from dnabert_jax.training.checkpoints import Checkpoints, restore_params
 from dnabert_jax.training.progress import display
 from dnabert_jax.training.signals import StopSignals
+from dnabert_jax.training.units import Units
 
 Say = Callable[[str], None]
-
-CLASSES = "classes.json"
-BEST = "best"
-CRITERION = "mcc"
 
 
 def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
       What `result.json` holds: the figures of the best epoch on the test set (or the validation set without one).
 
     Raises:
-      InputError: bad labelled data, an `init` that is no pretraining workdir, or a workdir of another run.
+      InputError: bad labelled data, an `init` that is no model, or a workdir of another run.
       RunStopped: a loss that is no number, or a full disk.
       Interrupted: SIGTERM or Ctrl-C; the state is saved.
     """
@@ -54,24 +53,18 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
         if not getattr(config.data, name):
             raise InputError(f"data.{name} is empty; give labelled sequences with --data.{name}")
     with StopSignals() as stop:
-        config = _completed(config)
+        resumes = config.workdir and workdir.has_checkpoint(config.workdir)
+        source = stored.read(config.init, say) if config.init and not resumes else None
+        config = _completed(config, source)
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, config.batch_size, "batch_size")
         train, validation, test = _examples(config, say)
         with workdir.lock(config.workdir), sharding.use(mesh):
-            source = None if _resumes(config) else _pretrained(config, mesh, say)
             workdir.claim(config.workdir, config)
             return _run(config, source, (train, validation, test), mesh, stop, say)
 
 
-def initializer(config: FinetuneConfig, classes: tuple[str, ...]) -> state.Init:
-    """Random key → params of the classifier, boxed with their logical axes."""
-    row = jnp.zeros((1, config.model.max_length), jnp.int32)
-    model = fine_tuned(config.fine_tuned(classes))
-    return lambda key: model.init(key, row, row, row, deterministic=True)["params"]
-
-
-def _completed(config: FinetuneConfig) -> FinetuneConfig:
+def _completed(config: FinetuneConfig, source: Stored | None) -> FinetuneConfig:
     """The config with what is missing of its encoder: that of the run in the workdir, or of `init` for a new run.
 
     Raises:
@@ -79,21 +72,17 @@ def _completed(config: FinetuneConfig) -> FinetuneConfig:
     """
     if config.workdir and (Path(config.workdir) / workdir.CONFIG).exists():
         where, found = config.workdir, workdir.read_config(config.workdir, FinetuneConfig).encoder
-    elif config.init:
-        where, found = config.init, workdir.read_config(config.init, PretrainConfig).encoder
+        may_differ = set()
+    elif source:
+        where, found = config.init, source.config.encoder
+        may_differ = {"max_length"}
     else:
         return dataclasses.replace(config, encoder=config.encoder.filled(EncoderConfig()))
     for name in FinetunedEncoderConfig().missing:
         asked, there = getattr(config.encoder, name), getattr(found, name)
-        if asked not in (None, there):
+        if asked not in (None, there) and name not in may_differ:
             raise InputError(f"encoder.{name} is {asked}, but the model in {where} has {there}")
     return dataclasses.replace(config, encoder=config.encoder.filled(found))
-
-
-def _resumes(config: FinetuneConfig) -> bool:
-    """Whether the workdir has a checkpoint, good or not, so that the params come from there and not from `init`."""
-    folder = Path(config.workdir) / "checkpoints"
-    return folder.is_dir() and any(each.name.isdigit() for each in folder.iterdir())
 
 
 def _examples(config: FinetuneConfig, say: Say) -> tuple[Examples, Examples, Examples | None]:
@@ -101,7 +90,8 @@ def _examples(config: FinetuneConfig, say: Say) -> tuple[Examples, Examples, Exa
         return labelled.read(
             path,
             k=config.model.k,
-            max_kmers=config.model.max_kmers,
+            max_kmers=config.pieces * config.model.max_kmers,
+            target=config.target,
             fasta=config.data.fasta,
             label_column=config.data.label_column,
             classes=classes,
@@ -113,26 +103,7 @@ def _examples(config: FinetuneConfig, say: Say) -> tuple[Examples, Examples, Exa
     return train, validation, read(config.data.test, train.classes) if config.data.test else None
 
 
-def _pretrained(config: FinetuneConfig, mesh: Mesh, say: Say) -> state.Params | None:
-    """The encoder's params from `init`; None where the run starts from random ones."""
-    if not config.init or config.random_params:
-        say("encoder: random params")
-        return None
-    source = workdir.read_config(config.init, PretrainConfig)
-    like = state.parameter_layout(pretrain.initializer(source), jax.random.key(0), mesh)
-    params, at = restore_params(Path(config.init) / "checkpoints", like, say)
-    say(f"loaded from {config.init} (step {at}): {_inventory({'encoder': params['encoder']})}")
-    return params["encoder"]
-
-
-def _inventory(params: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} ({len(jax.tree.leaves(tree))} arrays, {state.parameter_count(tree):,} params)"
-        for name, tree in sorted(params.items())
-    )
-
-
-def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Mesh, stop: StopSignals, say: Say):
+def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, stop: StopSignals, say: Say):
     train, validation, test = examples
     folder = Path(config.workdir)
     per_epoch = math.ceil(len(train.labels) / config.batch_size)
@@ -146,24 +117,34 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
     )
-    init = initializer(config, train.classes)
+    model = config.fine_tuned(train.classes)
+    init = initializer(model)
+    plain = state.parameter_layout(init, jax.random.key(0), mesh)
+    if config.lora.rank:
+        init = lora.with_adapters(init, config.lora)
     params_key, step_key = jax.random.split(jax.random.key(config.seed))
-    optimizer = optim.adamw(values, ("pooler", "classifier") if config.freeze_encoder else None)
+    optimizer = optim.adamw(values, _trained(config))
     like = state.layout(init, optimizer, params_key, mesh)
     identity = {
         "classes": list(train.classes),
         "data.train": _digest(train),
         "data.validation": _digest(validation),
     }
-    probabilities = predictor(config.fine_tuned(train.classes))
+    units = Units.of(train, config.target)
+    predict = predictor(model)
 
-    def judge(params: state.Params, held_out: Examples) -> tuple[dict[str, Any], np.ndarray]:
-        scores = _scores(config, probabilities, params, held_out, mesh)
-        return evaluation.classification_figures(held_out.labels, scores, held_out.classes), scores
+    @jax.jit
+    def finished(params: state.Params) -> state.Params:
+        """As they are kept for use: adapters merged, and regression in the units of the labels."""
+        return units.restored(lora.merge(params, config.lora))
+
+    def judge(params: state.Params, held_out: Examples) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray]]:
+        judged = _judged(config, predict, params, held_out, mesh)
+        return evaluation.figures(config.target, *judged, held_out.classes), judged
 
     with (
-        Checkpoints(folder / "checkpoints", keep=2) as checkpoints,  # the older one to fall back on
-        Checkpoints(folder / BEST, keep=2) as best,  # the one before the best for the same
+        Checkpoints(folder / workdir.CHECKPOINTS, keep=2) as checkpoints,  # the older one to fall back on
+        Checkpoints(folder / workdir.BEST, keep=2) as best,  # the one before the best for the same
     ):
         restored = checkpoints.restore(like, say)
         if restored:
@@ -172,18 +153,24 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
             loop.check_identity(config.workdir, progress["identity"], identity)
         else:
             current, progress = state.create(init, optimizer, params_key, like), None
-            if source is not None:
-                new = {name: tree for name, tree in current.params.items() if name != "encoder"}
-                say(f"new: {_inventory(new)}")
-                current = current.replace(params={**current.params, "encoder": source})
+            if source is not None and not config.random_params:
+                if source.config.classes == model.classes:
+                    source = source._replace(params=units.standardised(source.params))
+                taken = transfer.take_over(source, config.init, model, current.params, say)
+                current = current.replace(params=taken)
+            else:
+                say("encoder: random params")
         start = int(current.step)
         workdir.update(folder, config)
-        workdir.write_json(folder / CLASSES, list(train.classes))
-        keeper = _Best(best, progress and progress["kept"])
+        workdir.write_json(folder / workdir.CLASSES, list(train.classes))
+        keeper = Best(best, evaluation.criterion(config.target), finished, progress and progress["kept"])
         program = loop.Program(
             step=step.make(
-                _loss(config, train.classes),
-                lambda batch, key, step: (batch, jnp.sum(batch["weights"])),
+                _loss(config, model),
+                lambda batch, key, step: (
+                    batch,
+                    jnp.sum(targets.weights_of(config.target, batch["labels"], batch["weights"])),
+                ),
                 optimizer,
                 optim.schedule(values),
                 parts=1,
@@ -191,12 +178,12 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
                 mesh=mesh,
                 shardings=state.shardings(like),
             ),
-            batches=lambda start: _batches(config, train, per_epoch, start, mesh),
+            batches=lambda start: _batches(config, units.standard(train), per_epoch, start, mesh),
             figures=_figures,
-            validate=lambda current: _headline(judge(current.params, validation)[0]),
+            validate=lambda current: _headline(judge(finished(current.params), validation)[0]),
             validate_first=False,
             after_validation=keeper.consider,
-            tokens_per_step=config.batch_size * _length(config, train),
+            tokens_per_step=config.batch_size * math.prod(_row(config, train)),
             steps=steps,
             report_every=config.report_every,
             validate_every=per_epoch,
@@ -208,53 +195,43 @@ def _run(config: FinetuneConfig, source: state.Params | None, examples, mesh: Me
             display(steps, start, title=f"fine-tuning {folder.name}") as shown,
         ):
             loop.run(program, current, progress, checkpoints=checkpoints, reports=reported, display=shown, stop=stop)
-    params, at = restore_params(folder / BEST, like.params, say)
+    params, at = restore_params(folder / workdir.BEST, plain, say)
     split, held_out = ("test", test) if test is not None else ("validation", validation)
-    figures, scores = judge(params, held_out)
-    evaluation.draw_classification(held_out.labels, scores, held_out.classes, folder)
+    figures, judged = judge(params, held_out)
+    evaluation.draw(config.target, *judged, held_out.classes, folder)
     result = {"split": split, "best_epoch": at // per_epoch, "epochs": config.epochs, "init": config.init, **figures}
     workdir.write_json(folder / "result.json", result)
     return result
 
 
-class _Best:
-    """Keeps the params of the validation with the highest Matthews correlation; of equals, the first.
-
-    Args:
-      checkpoints: where they are kept.
-      kept: what `consider` returned last, where the run goes on from a checkpoint.
-    """
-
-    def __init__(self, checkpoints: Checkpoints, kept: loop.Figures | None) -> None:
-        self._checkpoints = checkpoints
-        self._highest = kept[CRITERION] if kept else -math.inf
-
-    def consider(self, at: int, current: state.State, figures: loop.Figures) -> loop.Figures:
-        """Saves the params if they are the best so far. Returns the figure of the best, for the run's checkpoint."""
-        if figures[CRITERION] > self._highest:
-            self._highest = figures[CRITERION]
-            self._checkpoints.save(at, current.replace(optimizer=None), {})
-            self._checkpoints.wait()  # whole before the run saves itself as one that has it
-        return {CRITERION: self._highest}
+def _trained(config: FinetuneConfig) -> tuple[str, ...] | None:
+    """Top-level names of the params that are trained; None for all."""
+    head = ("classifier",) if config.target == "per_base" else ("pooler", "classifier")
+    if config.lora.rank:
+        return (*head, "lora")
+    return head if config.freeze_encoder else None
 
 
-def _loss(config: FinetuneConfig, classes: tuple[str, ...]) -> step.Loss:
-    model = fine_tuned(config.fine_tuned(classes), config.dropout)
+def _loss(config: FinetuneConfig, model: ModelConfig) -> step.Loss:
+    module = fine_tuned(model, config.dropout)
 
     def loss(params, batch, key):
-        if config.freeze_encoder:
+        if config.freeze_encoder or config.lora.rank:
             params = {**params, "encoder": jax.lax.stop_gradient(params["encoder"])}
+        params = lora.merge(params, config.lora)
         inputs = (batch["tokens"], batch["segment_ids"], batch["positions"])
-        logits = model.apply({"params": params}, *inputs, deterministic=False, rngs={"dropout": key})
-        return targets.single_label(logits, batch["labels"], batch["weights"])
+        logits = module.apply({"params": params}, *inputs, deterministic=False, rngs={"dropout": key})
+        return targets.objective(config.target)(logits, batch["labels"], batch["weights"])
 
     return loss
 
 
 def _figures(sums: dict[str, float], last: dict[str, float], steps: int) -> loop.Figures:
+    examples = max(sums["examples"], 1)
+    accuracy = {"accuracy": sums["correct"] / examples} if "correct" in sums else {}
     return {
-        "loss": sums["loss"] / sums["examples"],
-        "accuracy": sums["correct"] / sums["examples"],
+        "loss": sums["loss"] / examples,
+        **accuracy,
         "learning_rate": last["learning_rate"],
         "gradient_norm": sums["gradient_norm"] / steps,
     }
@@ -265,22 +242,28 @@ def _headline(figures: dict[str, Any]) -> loop.Figures:
     return {name: value for name, value in figures.items() if isinstance(value, int | float) or value is None}
 
 
-def _length(config: FinetuneConfig, *examples: Examples) -> int:
-    """Tokens per row: the longest example, [CLS] and [SEP] included, rounded up to a multiple of 8."""
-    longest = max(len(bases) for each in examples for bases in each.sequences) - config.model.k + 3
-    return min(8 * math.ceil(longest / 8), config.model.max_length)
+def _row(config: FinetuneConfig, *examples: Examples) -> tuple[int, int]:
+    """Pieces of an example and tokens of a piece: as many as the longest needs, rounded up to a multiple of 8."""
+    k, max_kmers = config.model.k, config.model.max_kmers
+    longest = max(len(bases) for each in examples for bases in each.sequences)
+    count = pieces.count(longest, k, max_kmers)
+    if count > 1:
+        return count, config.model.max_length
+    return 1, min(8 * math.ceil((longest - k + 3) / 8), config.model.max_length)
 
 
 def _batches(
     config: FinetuneConfig, train: Examples, per_epoch: int, start: int, mesh: Mesh
 ) -> Generator[dict[str, jax.Array], None, None]:
+    count, length = _row(config, train)
     epoch, skip = divmod(start, per_epoch)
     while True:
         batches = loader.labelled_batches(
             train,
             batch_size=config.batch_size,
             k=config.model.k,
-            length=_length(config, train),
+            length=length,
+            pieces=count,
             seed=config.seed,
             epoch=epoch,
             reverse_complement=config.reverse_complement,
@@ -291,17 +274,28 @@ def _batches(
         epoch, skip = epoch + 1, 0
 
 
-def _scores(config: FinetuneConfig, probabilities, params: state.Params, examples: Examples, mesh: Mesh) -> np.ndarray:
-    """Class probabilities in the order of the examples, float32[n, classes]."""
+def _judged(
+    config: FinetuneConfig, predict, params: state.Params, examples: Examples, mesh: Mesh
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and predictions, as `evaluation.figures` takes them."""
+    count, length = _row(config, examples)
     batches = loader.labelled_batches(
-        examples, batch_size=config.batch_size, k=config.model.k, length=_length(config, examples)
+        examples, batch_size=config.batch_size, k=config.model.k, length=length, pieces=count
     )
-    scores = [np.asarray(probabilities(params, batch)) for batch in sharding.on_devices(batches, mesh)]
-    return np.concatenate(scores)[: len(examples.labels)]
+    labels, predicted = [], []
+    for batch in sharding.on_devices(batches, mesh):
+        found, there = np.asarray(batch["labels"]), np.asarray(batch["weights"]) > 0
+        if config.target == "per_base":
+            there = there[:, None] & (found >= 0)
+        labels.append(found[there])
+        predicted.append(np.asarray(predict(params, batch))[there])
+    return np.concatenate(labels), np.concatenate(predicted)
 
 
 def _digest(examples: Examples) -> str:
-    digest = hashlib.sha256(examples.labels.tobytes())
+    digest = hashlib.sha256()
+    for labels in examples.labels if isinstance(examples.labels, tuple) else (examples.labels,):
+        digest.update(labels.tobytes())
     for bases in examples.sequences:
         digest.update(bases.tobytes() + b"\xff")
     return digest.hexdigest()[:16]

@@ -14,7 +14,7 @@ import numpy as np
 from dnabert_jax import optim, sharding
 from dnabert_jax.config import DataConfig, LoopConfig, MeshConfig, ModelConfig, OptimizerConfig, PretrainConfig
 from dnabert_jax.model.heads import initializer
-from dnabert_jax.training import checkpoints, loop, pretrain, state
+from dnabert_jax.training import checkpoints, loop, state
 from dnabert_jax.training.signals import StopSignals
 from tests import tiny
 

@@ -2,21 +2,17 @@
 
 import dataclasses
 import json
-import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dnabert_jax import stored
 from dnabert_jax.config import FinetuneConfig, FinetunedEncoderConfig, LabelledConfig, PretrainConfig
 from dnabert_jax.errors import InputError, Interrupted
 from dnabert_jax.training import finetune, loop, pretrain, workdir
-from dnabert_jax.training.checkpoints import Checkpoints, restore_params
 from dnabert_jax.training.state import State
 from tests import tiny
 from tests.training import runs
@@ -266,7 +262,7 @@ def test_resuming_with_another_shape_is_refused(straight, config, again):
 
 
 def test_a_run_that_left_no_checkpoint_begins_with_init(config, again, pretrained):
-    workdir.claim(again.workdir, finetune._completed(again))
+    workdir.claim(again.workdir, finetune._completed(again, stored.read(again.init, runs.no_word)))
     begun = Watched(again, begin_only=True)
     assert begun.said[0].startswith(f"loaded from {pretrained.workdir} (step 2): ")
     runs.assert_same_bits(encoder_of(begun.first), pretrained_encoder(pretrained))
@@ -318,59 +314,6 @@ def test_without_a_test_set_the_result_is_of_the_validation(frozen):
     assert (frozen.result["split"], frozen.result["examples"]) == ("validation", 40)
 
 
-def best_of(folder: Path, say: Callable[[str], None] = runs.no_word) -> tuple[float, int]:
-    like = {
-        "weight": jax.ShapeDtypeStruct((), jnp.float32, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
-    }
-    params, step = restore_params(folder, like, say)
-    return float(params["weight"]), step
-
-
-def considered(folder: Path, kept: Any, epochs: dict[int, float], weight: Callable[[int], float]) -> Any:
-    """Returns what is kept in the end, as it comes back from a checkpoint."""
-    with Checkpoints(folder, keep=2) as checkpoints:
-        keeper = finetune._Best(checkpoints, kept)
-        for step, mcc in epochs.items():
-            current = State(jnp.int32(step), {"weight": jnp.float32(weight(step))}, {"unused": jnp.zeros(())})
-            kept = keeper.consider(step, current, {"mcc": mcc})
-    return json.loads(json.dumps(kept))
-
-
-def test_the_best_is_kept_through_worse_and_equal_epochs(tmp_path):
-    considered(tmp_path, None, {6: 0.2, 12: 0.6, 18: 0.6, 24: 0.5}, weight=math.sqrt)
-    assert best_of(tmp_path) == (pytest.approx(math.sqrt(12)), 12)
-
-
-def test_the_best_before_a_resume_counts(tmp_path):
-    kept = considered(tmp_path, None, {6: 0.6}, weight=float)
-    assert considered(tmp_path, kept, {12: 0.5, 18: 0.6}, weight=float) == kept
-    assert best_of(tmp_path) == (6, 6)
-    considered(tmp_path, kept, {12: 0.7}, weight=float)
-    assert best_of(tmp_path) == (12, 12)
-
-
-def test_a_damaged_best_gives_way_to_the_one_before(tmp_path):
-    considered(tmp_path, None, {6: 0.2, 12: 0.6, 18: 0.7, 24: 0.5}, weight=float)
-    runs.cut_short(tmp_path / "18")
-    said: list[str] = []
-    assert best_of(tmp_path, said.append) == (12, 12)
-    assert len(said) == 1
-    assert "the checkpoint is damaged" in said[0]
-    assert said[0].endswith(" step 12")
-
-
-def test_a_best_that_the_killed_run_had_saved_ahead_of_its_state_is_replaced(tmp_path):
-    considered(tmp_path, None, {6: 0.6}, weight=lambda step: -1.0)
-    considered(tmp_path, None, {6: 0.6}, weight=float)
-    assert best_of(tmp_path) == (6, 6)
-
-
-def test_a_best_saved_ahead_does_not_outlive_what_the_resumed_run_finds(tmp_path):
-    considered(tmp_path, None, {18: 0.9}, weight=lambda step: -1.0)
-    considered(tmp_path, None, {6: 0.5, 12: 0.6, 18: 0.9, 24: 0.8}, weight=float)
-    assert best_of(tmp_path) == (18, 18)
-
-
 def refusal(config: FinetuneConfig) -> str:
     with pytest.raises(InputError) as refused:
         finetune.run(config, lambda line: None)
@@ -392,7 +335,8 @@ def test_the_shape_comes_from_the_model_and_how_it_is_computed_from_the_run(stra
     encoder = workdir.read_config(config.workdir, FinetuneConfig).encoder
     assert encoder == config.encoder.filled(pretrained.encoder)
     asked = FinetunedEncoderConfig(k=3, remat="full", attention="xla", scan_layers=False)
-    completed = finetune._completed(dataclasses.replace(config, workdir="", encoder=asked)).encoder
+    source = stored.read(config.init, runs.no_word)
+    completed = finetune._completed(dataclasses.replace(config, workdir="", encoder=asked), source).encoder
     assert completed == dataclasses.replace(encoder, **run_time(asked))
 
 
@@ -407,9 +351,25 @@ def test_labelled_data_that_are_not_given_are_refused(name, again):
     assert message.startswith(f"data.{name} is empty; ")
 
 
-def test_an_init_that_is_no_pretraining_is_refused(again, straight, config, tmp_path):
-    assert "expected the workdir of a pretraining run" in refusal(dataclasses.replace(again, init=str(tmp_path)))
-    assert "expected the workdir of a pretraining run" in refusal(dataclasses.replace(again, init=config.workdir))
+def test_an_init_that_is_no_model_is_refused(again, tmp_path):
+    assert "is no model folder" in refusal(dataclasses.replace(again, init=str(tmp_path)))
+
+
+def test_a_fine_tuned_model_is_fine_tuned_further(again, straight, config):
+    begun = Watched(dataclasses.replace(again, init=config.workdir), begin_only=True)
+    assert begun.said[0].startswith(f"loaded from {config.workdir} (step ")
+    runs.assert_same_bits(begun.first, runs.arrays(stored.read(config.workdir, runs.no_word).params))
+
+
+def test_positions_of_another_number_are_made_to_fit(again, pretrained):
+    table = "['encoder']['embeddings']['position']"
+    for length, word in ((100, "repeating"), (50, "the first 50 of 64")):
+        longer = dataclasses.replace(again, encoder=dataclasses.replace(again.encoder, max_length=length))
+        longer = dataclasses.replace(longer, workdir=f"{again.workdir}-{length}")
+        begun = Watched(longer, begin_only=True)
+        assert begun.first[table].shape == (length, 32)
+        assert any(line.startswith("positions: ") and word in line for line in begun.said)
+        assert workdir.read_config(longer.workdir, FinetuneConfig).encoder.max_length == length
 
 
 def test_an_init_without_a_checkpoint_is_refused(again, pretrained, tmp_path):
