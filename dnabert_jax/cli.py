@@ -82,6 +82,7 @@ COMMANDS: dict[str, Command] = {
     "train": _train,
     "finetune": _finetune,
     "predict": _function(commands.predict),
+    "embed": _function(commands.embed),
     "convert": _function(commands.convert),
     "task": _task,
 }

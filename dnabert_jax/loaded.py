@@ -148,10 +148,7 @@ class Model:
           InputError: as `tokenize`; the model was not fine-tuned; or a sequence is of more pieces than a classifier
             that reads them side by side has places for.
         """
-        if not self.config.classes:
-            raise InputError(
-                f"this model predicts nothing: it has {_HEADS[self.config.head]}; expected a fine-tuned model"
-            )
+        require_fine_tuned(self.config, "this model")
         named = self._named(sequences)
         found = predictions.predict(self.config, self.params, named, batch_size=self.batch_size)
         values = [value for _, value in found]
@@ -213,9 +210,8 @@ class Model:
 
     def _hiding(self, sequences: Iterable[DNA], hide: Iterable[Sequence[int]] | None) -> Iterator[hidden_bases.Hiding]:
         if self.config.head != "masked_lm":
-            raise InputError(
-                f"this model fills nothing in: it has {_HEADS[self.config.head]}; expected one with a masked-LM head"
-            )
+            has = _HEADS[self.config.head]
+            raise InputError(f"this model: fills nothing in, for it has {has}; expected one with a masked-LM head")
         places = None if hide is None else iter(hide)
         for name, bases in self._named(sequences):
             hidden = np.zeros(len(bases), bool)
@@ -224,6 +220,12 @@ class Model:
             yield name, bases, hidden
         if places is not None and next(places, None) is not None:
             raise InputError("hide is longer than sequences; expected places for each of them")
+
+
+def require_fine_tuned(config: ModelConfig, name: str) -> None:
+    """Raises InputError, which calls the model by this name, unless it predicts something."""
+    if not config.classes:
+        raise InputError(f"{name}: predicts nothing, for it has {_HEADS[config.head]}; expected a fine-tuned model")
 
 
 _HEADS = {

@@ -34,7 +34,7 @@ def test_help_names_every_command(arguments, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert out.startswith("usage: dnabert COMMAND ...\n")
-    for command in ("build", "train", "finetune", "predict", "task"):
+    for command in ("build", "train", "finetune", "predict", "embed", "convert", "task"):
         assert any(line.startswith(f"  {command} ") for line in out.splitlines())
 
 
@@ -49,6 +49,7 @@ def test_help_of_the_tasks(capsys):
         (["build", "--help"], ["--fasta", "--out", "--validation", "--min-length"]),
         (["task", "splice", "--help"], ["--fasta", "--gtf", "--out", "--window"]),
         (["predict", "--help"], ["--model", "--input", "--output", "--long"]),
+        (["embed", "--help"], ["--model", "--input", "--output", "--pool", "--pieces"]),
         (["train", "--help"], ["--workdir", "--loop.steps", "--data.path", "--encoder.k"]),
         (["train", "demo", "--help"], ["--workdir", "--loop.steps", "--data.path", "--encoder.k"]),
         (["finetune", "--help"], ["--init", "--data.train", "--freeze-encoder"]),
@@ -67,7 +68,13 @@ def test_help_of_a_command_lists_its_flags(arguments, flags, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["biuld"], ["dnabert: unknown command 'biuld'", "expected one of build, train, finetune, predict, task"]),
+        (
+            ["biuld"],
+            [
+                "dnabert: unknown command 'biuld'",
+                "expected one of build, train, finetune, predict, embed, convert, task",
+            ],
+        ),
         (["task", "tfbs"], ["dnabert task: unknown command 'tfbs'", "splice"]),
         (["train"], ["dnabert train: no recipe", "demo"]),
         (["train", "--loop.steps", "3"], ["dnabert train: no recipe"]),
@@ -88,6 +95,8 @@ def test_help_of_a_command_lists_its_flags(arguments, flags, capsys):
         (["build", "--fasta", "a", "--out", "o", "--colour", "blue"], ["--colour"]),
         (["predict", "--model", "m"], ["--input", "--output"]),
         (["predict", "--model", "m", "--input", "i", "--output", "o", "--long", "cut"], ["--long", "'cut'", "window"]),
+        (["embed", "--model", "m", "--input", "i", "--output", "o.csv"], ["o.csv", ".npz or .parquet"]),
+        (["embed", "--model", "m", "--input", "i", "--output", "o.npz", "--pool", "max"], ["--pool", "'max'", "cls"]),
     ],
 )
 def test_bad_flags_are_one_line_and_leave_nothing(arguments, said, capsys, tmp_path, monkeypatch):
@@ -121,6 +130,7 @@ def test_bad_flags_are_one_line_and_leave_nothing(arguments, said, capsys, tmp_p
         ],
         ["predict", "--model", "none", "--input", "text.fa", "--output", "out"],
         ["predict", "--model", "folder", "--input", "text.fa", "--output", "out"],
+        ["embed", "--model", "folder", "--input", "text.fa", "--output", "out.npz"],
         ["task", "splice", "--fasta", "none.fa", "--gtf", "none.gtf", "--out", "out"],
     ],
     ids=lambda arguments: " ".join(arguments[:5]).replace("/", "_"),

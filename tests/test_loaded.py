@@ -216,13 +216,13 @@ def test_places_that_do_not_fit(masked_lm, hide, said):
 
 def test_a_model_without_the_head_says_what_it_has(bare, masked_lm, classifier):
     with pytest.raises(
-        dnabert.InputError, match="predicts nothing: it has an encoder only; expected a fine-tuned model"
+        dnabert.InputError, match="predicts nothing, for it has an encoder only; expected a fine-tuned model"
     ):
         bare.predict(LETTERS)
     with pytest.raises(dnabert.InputError, match="it has a masked-LM head only"):
         masked_lm.predict(LETTERS)
     with pytest.raises(
-        dnabert.InputError, match="fills nothing in: it has a classifier of sequences; expected one with"
+        dnabert.InputError, match="fills nothing in, for it has a classifier of sequences; expected one with"
     ):
         classifier.masked_lm(LETTERS)
     with pytest.raises(dnabert.InputError, match="it has an encoder only"):

@@ -2,11 +2,9 @@
 
 import dataclasses
 import json
-import math
 import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import flax.linen as nn
 import jax
@@ -16,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnabert_jax import kmers, prediction, sharding
-from dnabert_jax.config import FinetuneConfig, MeshConfig, PretrainConfig, to_json
+from dnabert_jax import kmers, loaded, prediction, sharding, stored
+from dnabert_jax.config import FinetuneConfig, MeshConfig, ModelConfig, to_json
+from dnabert_jax.data import sequences
 from dnabert_jax.data.sequences import Sequence
 from dnabert_jax.errors import InputError, RunStopped
-from dnabert_jax.model.heads import fine_tuned
-from dnabert_jax.training import finetune, state, workdir
+from dnabert_jax.model.heads import fine_tuned, initializer
+from dnabert_jax.training import state, workdir
 from dnabert_jax.training.checkpoints import Checkpoints
 from tests import tiny
 
@@ -35,13 +34,13 @@ def model(tmp_path_factory):
     """A workdir as fine-tuning leaves it, with random params."""
     folder = tmp_path_factory.mktemp("model")
     workdir.write_text(folder / "config.json", to_json(CONFIG))
-    workdir.write_json(folder / finetune.CLASSES, list(CLASSES))
-    init = finetune.initializer(CONFIG, tuple(CLASSES))
+    workdir.write_json(folder / workdir.CLASSES, list(CLASSES))
+    init = initializer(CONFIG.fine_tuned(CLASSES))
     with sharding.use(sharding.make_mesh(MeshConfig(), jax.devices()[:1])) as mesh:
         like = state.parameter_layout(init, jax.random.key(0), mesh)
         params = jax.jit(lambda key: nn.unbox(init(key)), out_shardings=state.shardings(like))
         made = state.State(jnp.asarray(7, jnp.int32), params(jax.random.key(5)), None)
-        with Checkpoints(folder / finetune.BEST, 1) as best:
+        with Checkpoints(folder / workdir.BEST, 1) as best:
             best.save(7, made, {})
             best.wait()
     return folder
@@ -49,13 +48,19 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def classifier(model):
-    return prediction.load(model, pytest.fail)
+    return loaded.load(model, compute_dtype="float32", attention="xla", batch_size=4, say=pytest.fail)
 
 
 @pytest.fixture
-def loaded(classifier, monkeypatch):
+def ready(classifier, monkeypatch):
     """Lets `predict` use the model that is loaded already, and compiled."""
-    monkeypatch.setattr(prediction, "load", lambda model, say: classifier)
+    _use(classifier, monkeypatch)
+
+
+def _use(model: loaded.Model, monkeypatch) -> None:
+    monkeypatch.setattr(
+        loaded, "load", lambda source, *, batch_size, say: dataclasses.replace(model, batch_size=batch_size)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -121,40 +126,33 @@ def test_windows_by_hand(length, longest, stride, expected):
     assert list(prediction.windows(Sequence("r", np.zeros(length, np.uint8)), longest, stride)) == expected
 
 
-def test_loading_reads_classes_and_params(classifier):
-    assert classifier.classes == CLASSES
-    assert classifier.config == CONFIG
-    assert classifier.longest == LONGEST == 64
-    assert {leaf.dtype for leaf in jax.tree.leaves(classifier.params)} == {jnp.dtype("float32")}
-
-
 def test_scores_are_the_models_own(classifier, direct):
-    for record, scored in zip(MIXED, prediction.score(classifier, MIXED, batch_size=4), strict=True):
+    for record, scored in zip(MIXED, prediction.score(classifier, MIXED), strict=True):
         assert (scored.id, scored.start, scored.end) == (record.id, 0, len(record.bases))
-        assert scored.probabilities.sum() == pytest.approx(1, abs=1e-5)
-        np.testing.assert_allclose(scored.probabilities, direct(record.bases), rtol=1e-4, atol=1e-5)
+        assert scored.values.sum() == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(scored.values, direct(record.bases), rtol=1e-4, atol=1e-5)
 
 
 def test_the_scores_tell_sequences_apart(classifier):
     """Without this the tests that compare scores would show little."""
-    scores = np.array([scored.probabilities for scored in prediction.score(classifier, MIXED, batch_size=4)])
+    scores = np.array([scored.values for scored in prediction.score(classifier, MIXED)])
     assert np.ptp(scores, axis=0).max() > 0.02
 
 
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_batches_change_nothing(classifier, batch_size):
-    expected = list(prediction.score(classifier, MIXED, batch_size=4))
-    found = list(prediction.score(classifier, MIXED, batch_size=batch_size))
+    expected = list(prediction.score(classifier, MIXED))
+    found = list(prediction.score(dataclasses.replace(classifier, batch_size=batch_size), MIXED))
     assert [each[:3] for each in found] == [each[:3] for each in expected]
     for a, b in zip(found, expected):
-        np.testing.assert_allclose(a.probabilities, b.probabilities, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(a.values, b.values, rtol=1e-4, atol=1e-5)
 
 
 def test_no_records_no_scores(classifier):
     assert list(prediction.score(classifier, [])) == []
 
 
-def test_records_are_read_a_batch_at_a_time(classifier):
+def test_records_are_read_a_batch_ahead(classifier):
     read = []
 
     def records():
@@ -162,15 +160,15 @@ def test_records_are_read_a_batch_at_a_time(classifier):
             read.append(record.id)
             yield record
 
-    scores = prediction.score(classifier, records(), batch_size=2)
+    scores = prediction.score(dataclasses.replace(classifier, batch_size=2), records())
     next(scores)
-    assert len(read) == 2
+    assert len(read) == 4  # the device is at work on the second batch
 
 
 def test_a_record_that_is_too_long(classifier):
     records = _records(10, LONGEST, LONGEST + 1)
     with pytest.raises(InputError) as caught:
-        list(prediction.score(classifier, records, source="in.fa", batch_size=4))
+        list(prediction.score(classifier, records, source="in.fa"))
     assert str(caught.value).startswith("in.fa: record 'record2' has 65 bases; expected at most 64")
     assert "`--long window`" in str(caught.value)
 
@@ -178,24 +176,20 @@ def test_a_record_that_is_too_long(classifier):
 @pytest.mark.parametrize(("stride", "step"), [(0, 32), (10, 10), (LONGEST, LONGEST)])
 def test_windows_are_scored_as_records_of_their_own(classifier, direct, stride, step):
     records = _records(150, 17, LONGEST, 70)
-    found = list(prediction.score(classifier, records, long="window", stride=stride, batch_size=4))
+    found = list(prediction.score(classifier, records, long="window", stride=stride))
     expected = [(record.id, *window) for record in records for window in prediction.windows(record, LONGEST, step)]
     assert [each[:3] for each in found] == expected
     by_name = {record.id: record.bases for record in records}
-    for name, start, end, probabilities in found[:3] + found[-2:]:
-        np.testing.assert_allclose(probabilities, direct(by_name[name][start:end]), rtol=1e-4, atol=1e-5)
+    for name, start, end, _, values in found[:3] + found[-2:]:
+        np.testing.assert_allclose(values, direct(by_name[name][start:end]), rtol=1e-4, atol=1e-5)
 
 
 def test_the_stride_of_the_shortest_model():
     """Half of a window of one base is no stride."""
-    encoder = dataclasses.replace(tiny.FINETUNED, k=1, max_length=3)
-    shortest = SimpleNamespace(
-        config=FinetuneConfig(encoder=encoder),
-        longest=1,
-        params=None,
-        probabilities=lambda params, rows: np.full((len(rows["tokens"]), 2), 0.5, np.float32),
-    )
-    found = prediction.score(shortest, _records(3), long="window", batch_size=2)
+    encoder = dataclasses.replace(tiny.without_dropout(), k=1, max_length=3)
+    config = ModelConfig(encoder, "single_label", ("a", "b"))
+    params = nn.unbox(initializer(config)(jax.random.key(0)))
+    found = prediction.score(loaded.Model(config, params, "random", 2), _records(3), long="window")
     assert [each[1:3] for each in found] == [(0, 1), (1, 2), (2, 3)]
 
 
@@ -225,7 +219,7 @@ def test_fasta_in_rows_out(model, direct, fasta, tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [("tsv", "\t"), ("csv", ",")], ids=["tsv", "csv"])
-def test_a_table_in_rows_out(loaded, model, direct, tmp_path, suffix, delimiter):
+def test_a_table_in_rows_out(ready, model, direct, tmp_path, suffix, delimiter):
     file, out = tmp_path / f"in.{suffix}", tmp_path / "out.tsv"
     lines = [f"{record.id}{delimiter}x{delimiter}{kmers.decode(record.bases).lower()}" for record in MIXED]
     file.write_text("\n".join([delimiter.join(["id", "note", "sequence"]), *lines]) + "\n")
@@ -233,7 +227,7 @@ def test_a_table_in_rows_out(loaded, model, direct, tmp_path, suffix, delimiter)
     _check(out, [record.id for record in MIXED], [record.bases for record in MIXED], direct)
 
 
-def test_bed_with_its_fasta_in_rows_out(loaded, model, direct, tmp_path):
+def test_bed_with_its_fasta_in_rows_out(ready, model, direct, tmp_path):
     genome = _records(500, seed=3)[0].bases
     (tmp_path / "genome.fa").write_text(f">chr1\n{kmers.decode(genome)}\n")
     bed, out = tmp_path / "in.bed", tmp_path / "out.tsv"
@@ -246,7 +240,7 @@ def test_bed_with_its_fasta_in_rows_out(loaded, model, direct, tmp_path):
     assert "chr1" in said[0]
 
 
-def test_windows_in_rows_out(loaded, model, direct, tmp_path):
+def test_windows_in_rows_out(ready, model, direct, tmp_path):
     record = _records(100)[0]
     file, out = tmp_path / "in.fa", tmp_path / "out.tsv"
     file.write_text(f">long\n{kmers.decode(record.bases)}\n>short\nACGTACGT\n")
@@ -273,7 +267,7 @@ def test_windows_in_rows_out(loaded, model, direct, tmp_path):
     ids=["too long", "too short", "stray letter", "twice", "empty", "no sequences", "no column", "empty sequence"],
 )
 @pytest.mark.parametrize("exists", [False, True], ids=["new output", "old output"])
-def test_bad_input_leaves_no_output_and_the_old_one(loaded, model, tmp_path, text, said, exists):
+def test_bad_input_leaves_no_output_and_the_old_one(ready, model, tmp_path, text, said, exists):
     file, out = tmp_path / "in.txt", tmp_path / "out.tsv"
     file.write_text(text)
     if exists:
@@ -288,14 +282,14 @@ def test_bad_input_leaves_no_output_and_the_old_one(loaded, model, tmp_path, tex
     assert not exists or out.read_text() == "old\n"
 
 
-def test_an_earlier_output_is_replaced(loaded, model, fasta, tmp_path):
+def test_an_earlier_output_is_replaced(ready, model, fasta, tmp_path):
     out = tmp_path / "out.tsv"
     out.write_text("old\n")
     prediction.predict(model, fasta, out, batch_size=4, say=pytest.fail)
     assert len(_rows(out)) == len(MIXED) + 1
 
 
-def test_a_file_of_the_model_is_not_replaced(loaded, model, fasta):
+def test_a_file_of_the_model_is_not_replaced(ready, model, fasta):
     config = Path(model) / "config.json"
     before = config.read_bytes()
     with pytest.raises(InputError, match="belongs to the model; expected a file outside it"):
@@ -303,22 +297,9 @@ def test_a_file_of_the_model_is_not_replaced(loaded, model, fasta):
     assert config.read_bytes() == before
 
 
-def test_a_pipe_is_written_to_as_it_is(tmp_path):
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        with prediction._whole_or_absent(pipe) as file:
-            file.write("rows")
-        assert os.read(reader, 100) == b"rows"
-        assert pipe.is_fifo()
-    finally:
-        os.close(reader)
-
-
 @pytest.mark.parametrize("alias", [False, True], ids=["by its name", "by a link"])
 @pytest.mark.parametrize("role", ["input", "fasta"])
-def test_a_file_that_is_read_is_not_replaced(loaded, model, fasta, tmp_path, role, alias):
+def test_a_file_that_is_read_is_not_replaced(ready, model, fasta, tmp_path, role, alias):
     bed = tmp_path / "in.bed"
     bed.write_text("a\t0\t40\n")
     read = {"input": bed, "fasta": fasta}
@@ -332,18 +313,18 @@ def test_a_file_that_is_read_is_not_replaced(loaded, model, fasta, tmp_path, rol
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
 
 
-def test_an_input_that_breaks_off_is_told_apart_from_the_output(loaded, model, fasta, tmp_path, monkeypatch):
+def test_an_input_that_breaks_off_is_told_apart_from_the_output(ready, model, fasta, tmp_path, monkeypatch):
     def broken(*_, **__):
         yield Sequence("a", np.zeros(40, np.uint8))
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(prediction.sequences, "read", broken)
+    monkeypatch.setattr(sequences, "read", broken)
     with pytest.raises(InputError, match=r"in\.fa: cannot be read to its end .Input/output error"):
         prediction.predict(model, fasta, tmp_path / "out.tsv", batch_size=1, say=pytest.fail)
     assert [each.name for each in tmp_path.iterdir()] == ["in.fa"]
 
 
-def test_a_disk_that_fills_up_leaves_no_output(loaded, model, fasta, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_leaves_no_output(ready, model, fasta, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -357,7 +338,7 @@ def test_a_disk_that_fills_up_leaves_no_output(loaded, model, fasta, tmp_path, m
 @pytest.mark.parametrize(
     ("output", "said"), [("none/out.tsv", "cannot be written"), ("folder", "is a folder; expected a file")]
 )
-def test_an_output_that_cannot_be_written(loaded, model, fasta, tmp_path, output, said):
+def test_an_output_that_cannot_be_written(ready, model, fasta, tmp_path, output, said):
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match=said):
         prediction.predict(model, fasta, tmp_path / output, batch_size=4, say=pytest.fail)
@@ -367,14 +348,19 @@ def test_an_output_that_cannot_be_written(loaded, model, fasta, tmp_path, output
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"batch_size": 0}, "batch size is 0; expected 1 or more"),
         ({"stride": -1}, "stride is -1; expected 0 .half a window. to 64"),
         ({"stride": LONGEST + 1}, "stride is 65; expected 0 .half a window. to 64"),
     ],
 )
-def test_values_out_of_range(loaded, model, fasta, tmp_path, changes, said):
+def test_values_out_of_range(ready, model, fasta, tmp_path, changes, said):
     with pytest.raises(InputError, match=said):
         prediction.predict(model, fasta, tmp_path / "out.tsv", long="window", **changes, say=pytest.fail)
+    assert [each.name for each in tmp_path.iterdir()] == ["in.fa"]
+
+
+def test_no_batch(model, fasta, tmp_path):
+    with pytest.raises(InputError, match="batch size is 0; expected 1 or more"):
+        prediction.predict(model, fasta, tmp_path / "out.tsv", batch_size=0, say=pytest.fail)
     assert [each.name for each in tmp_path.iterdir()] == ["in.fa"]
 
 
@@ -394,12 +380,13 @@ def test_a_folder_that_is_no_model(model, fasta, tmp_path):
         return str(caught.value)
 
     missing = tmp_path / "missing"
-    assert message(missing) == f"{missing}: holds no config.json; expected the workdir of a fine-tuning run"
+    assert message(missing).startswith(f"{missing}: ")
 
-    pretraining = tmp_path / "pretraining"
-    pretraining.mkdir()
-    (pretraining / "config.json").write_text(to_json(PretrainConfig()))
-    assert message(pretraining).startswith(f"{pretraining}: belongs to a pretraining run; expected the workdir of")
+    pretrained = tmp_path / "pretrained"
+    stored.write(pretrained, *tiny.model("masked_lm"))
+    assert message(pretrained) == (
+        f"{pretrained}: predicts nothing, for it has a masked-LM head only; expected a fine-tuned model"
+    )
 
     unfinished = _copy(model, tmp_path / "unfinished", "config.json")
     assert message(unfinished).startswith(f"{unfinished / 'classes.json'}: missing or damaged")
@@ -414,7 +401,7 @@ def test_damaged_classes(model, tmp_path, classes):
     folder = _copy(model, tmp_path / "damaged", "config.json", "classes.json")
     (folder / "classes.json").write_text(classes)
     with pytest.raises(InputError, match=r"classes.json: missing or damaged; expected the class names"):
-        prediction.load(folder, pytest.fail)
+        loaded.load(folder, say=pytest.fail)
 
 
 @pytest.mark.parametrize("kernel", ["cudnn", "pallas"])
@@ -422,35 +409,103 @@ def test_a_model_trained_with_a_fused_kernel_scores_where_there_is_none(kernel, 
     trained = shutil.copytree(model, tmp_path / "copy")
     encoder = dataclasses.replace(CONFIG.encoder, attention=kernel)
     workdir.write_text(trained / "config.json", to_json(dataclasses.replace(CONFIG, encoder=encoder, dropout=0.0)))
-    loaded = prediction.load(trained, pytest.fail)
+    found = loaded.load(trained, compute_dtype="float32", say=pytest.fail)
     (record,) = _records(30)
-    (found,) = prediction.score(loaded, [record])
-    np.testing.assert_allclose(found.probabilities, direct(record.bases), rtol=1e-4, atol=1e-6)
+    (scored,) = prediction.score(found, [record])
+    np.testing.assert_allclose(scored.values, direct(record.bases), rtol=1e-4, atol=1e-6)
 
 
 def test_a_config_that_lost_the_shape_of_its_encoder(model, tmp_path):
-    damaged = _copy(model, tmp_path / "copy", finetune.CLASSES)
+    damaged = _copy(model, tmp_path / "copy", workdir.CLASSES)
     workdir.write_text(damaged / "config.json", to_json(FinetuneConfig()))
     with pytest.raises(InputError, match=r"^encoder\.k is None; expected "):
-        prediction.load(damaged, pytest.fail)
+        loaded.load(damaged, say=pytest.fail)
 
 
 def test_other_classes_than_the_params_have(model, tmp_path):
     folder = _copy(model, tmp_path / "other", "config.json")
     (folder / "classes.json").write_text(json.dumps(["a", "b"]))
     (folder / "best").symlink_to(model / "best")
-    with pytest.raises(InputError, match=r"param classifier/bias has shape \(3,\) in the checkpoint; expected \(2,\)"):
-        prediction.load(folder, pytest.fail)
+    with pytest.raises(InputError, match=r"param classifier/bias has shape \(3,\); expected \(2,\)"):
+        loaded.load(folder, say=pytest.fail)
 
 
-def test_few_shapes_are_compiled(classifier):
-    """Rows of many lengths share programs: at most one for every bucket of lengths."""
-    seen = set()
+PIECES = 3
 
-    def probabilities(params, rows):
-        seen.add(rows["tokens"].shape)
-        return np.full((len(rows["tokens"]), 3), 1 / 3, np.float32)
 
-    counting = dataclasses.replace(classifier, probabilities=probabilities)
-    list(prediction.score(counting, _records(*range(3, 60)), batch_size=5))
-    assert len(seen) <= math.ceil(tiny.ENCODER.max_length / prediction._BUCKET)
+@pytest.fixture(scope="module", params=["single_label", "multi_label", "regression", "per_base"])
+def of_a_head(request):
+    """A model that was fine-tuned on sequences of up to three pieces."""
+    config, params = tiny.model(request.param, ("x", "y", "z"), pieces=PIECES)
+    return loaded.Model(config, params, "random", 4)
+
+
+def test_tables_of_every_head(of_a_head, fasta, tmp_path, monkeypatch):
+    _use(of_a_head, monkeypatch)
+    head, out = of_a_head.config.head, tmp_path / "out.tsv"
+    count = prediction.predict("model", fasta, out, batch_size=4, say=pytest.fail)
+    header, *rows = _rows(out)
+    assert count == len(rows)
+    values = of_a_head.predict([record.bases for record in MIXED])
+    if head == "per_base":
+        assert header == ["id", "position", "base", "class", "x", "y", "z"]
+        places = [(each.id, str(at), base) for each in MIXED for at, base in enumerate(kmers.decode(each.bases))]
+        assert [tuple(row[:3]) for row in rows] == places
+        assert [row[3] for row in rows] == ["xyz"[each] for of_one in values for each in of_one.argmax(axis=1)]
+        values = np.concatenate(values)
+    else:
+        names = {"single_label": ["class"], "multi_label": ["classes"], "regression": []}[head]
+        assert header == ["id", *names, "x", "y", "z"]
+        assert [row[0] for row in rows] == [record.id for record in MIXED]
+    if head == "single_label":
+        assert [row[1] for row in rows] == ["xyz"[each] for each in values.argmax(axis=1)]
+    if head == "multi_label":
+        named = [";".join(np.array(["x", "y", "z"])[each > 0.5]) for each in values]
+        assert [row[1] for row in rows] == named
+    np.testing.assert_allclose([[float(each) for each in row[-3:]] for row in rows], values, atol=1e-5)
+
+
+def test_a_model_of_pieces_reads_so_many_without_a_flag(of_a_head, tmp_path, monkeypatch):
+    _use(of_a_head, monkeypatch)
+    most = PIECES * tiny.ENCODER.max_kmers + tiny.ENCODER.k - 1
+    file, out = tmp_path / "in.fa", tmp_path / "out.tsv"
+    (longest,) = _records(most)
+    file.write_text(f">whole\n{kmers.decode(longest.bases)}\n")
+    prediction.predict("model", file, out, batch_size=4, say=pytest.fail)
+    (values,) = of_a_head.predict([longest.bases])
+    found = [[float(each) for each in row[-3:]] for row in _rows(out)[1:]]
+    np.testing.assert_allclose(found, values.reshape(-1, 3), atol=1e-5)
+
+    file.write_text(f">more\n{kmers.decode(longest.bases)}A\n")
+    with pytest.raises(InputError, match=rf"record 'more' has {most + 1} bases; expected at most {most}, the longest"):
+        prediction.predict("model", file, out, batch_size=4, say=pytest.fail)
+
+
+def test_pieces_give_one_row_a_record(classifier, ready, model, direct, tmp_path):
+    (record,) = _records(300)
+    file, out = tmp_path / "in.fa", tmp_path / "out.tsv"
+    file.write_text(f">long\n{kmers.decode(record.bases)}\n>short\nACGTACGT\n")
+    assert prediction.predict(model, file, out, long="pieces", batch_size=4, say=pytest.fail) == 2
+    header, first, second = _rows(out)
+    assert header == ["id", "class", *CLASSES]
+    assert (first[0], second[0]) == ("long", "short")
+    expected = classifier.predict([record.bases, "ACGTACGT"])
+    np.testing.assert_allclose([[float(each) for each in row[2:]] for row in (first, second)], expected, atol=1e-5)
+    np.testing.assert_allclose([float(each) for each in second[2:]], direct(kmers.encode("ACGTACGT")), atol=2e-5)
+
+
+def test_places_side_by_side_are_not_exceeded(fasta, tmp_path, monkeypatch):
+    config, params = tiny.model("single_label", ("x", "y"), pieces=2, join="concatenate")
+    _use(loaded.Model(config, params, "random", 4), monkeypatch)
+    file, out = tmp_path / "long.fa", tmp_path / "out.tsv"
+    file.write_text(f">long\n{'ACGT' * 32}\n")
+    with pytest.raises(InputError, match=r"long.fa: record 'long' has 128 bases; expected at most 126, .*side by side"):
+        prediction.predict("model", file, out, long="pieces", say=pytest.fail)
+    assert not out.exists()
+    assert prediction.predict("model", file, out, long="window", say=pytest.fail) == 2
+
+
+def test_bases_have_no_windows(fasta, tmp_path, monkeypatch):
+    _use(loaded.Model(*tiny.model("per_base", ("x", "y")), "random", 4), monkeypatch)
+    with pytest.raises(InputError, match="--long window gives a base several rows; expected `--long pieces`"):
+        prediction.predict("model", fasta, tmp_path / "out.tsv", long="window", say=pytest.fail)
