@@ -185,7 +185,7 @@ def write(folder: str | Path, config: ModelConfig, params: Params) -> None:
         tensors = names.to_theirs(params, entries)
         if config.head == "none":  # a checkpoint of BertModel itself has names without the prefix
             tensors = {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}
-        safetensors.numpy.save_file(tensors, new / files.SAFETENSORS, metadata={"format": "pt"})
+        (new / files.SAFETENSORS).write_bytes(safetensors.numpy.save(tensors, metadata={"format": "pt"}))
 
 
 def caveats(config: ModelConfig, params: Params) -> list[str]:
