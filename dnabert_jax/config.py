@@ -79,6 +79,8 @@ class EncoderConfig:
     hidden_dropout: float = 0.1
     attention_dropout: float = 0.1
     """Dropout on attention probabilities. Fused attention kernels need 0 (docs/training.md says what that gains)."""
+    tied_decoder: bool = True
+    """Whether the masked-LM head scores tokens by their embeddings, as BERT does, or by a table of its own."""
     initializer_range: float = 0.02
     layer_norm_epsilon: float = 1e-12
     compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"

@@ -43,7 +43,7 @@ def convert(
     """
     target = Path(target)
     _require_free(target, overwrite)
-    if hub.is_model(source) or not Path(source).exists():
+    if stored.form_of(source) == "huggingface":
         model = stored.Stored(*hub.read(source, say, strict=strict, permute=permute))
     else:
         model = stored.read(source, say)

@@ -51,6 +51,8 @@ def load(
     """
     if batch_size < 1:
         raise InputError(f"batch size is {batch_size}; expected 1 or more")
+    _require_one_of("compute_dtype", compute_dtype, (None, "bfloat16", "float32"))
+    _require_one_of("attention", attention, ("auto", "xla", "cudnn", "pallas"))
     found = stored.read(source, say)
     device = jax.local_devices()[0]
     compute_dtype = compute_dtype or ("float32" if device.platform == "cpu" else "bfloat16")
@@ -186,7 +188,7 @@ class Model:
         Raises:
           InputError: as `masked_lm`.
         """
-        hide = [list(places) for places in hide]
+        hide = [list(places) if isinstance(places, Iterable) else places for places in hide]
         found = hidden_bases.probabilities(
             self.config, self.params, self._hiding(sequences, hide), batch_size=self.batch_size
         )
@@ -195,7 +197,8 @@ class Model:
 
     def _named(self, sequences: Iterable[DNA]) -> Iterator[tuple[str, np.ndarray]]:
         """Each sequence as bases, with a name for errors."""
-        if isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.ndim < 2):
+        alone = isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.ndim < 2)
+        if alone or not isinstance(sequences, Iterable):
             raise InputError("one sequence by itself; expected a list of them, such as ['ACGT']")
         k = self.config.encoder.k
         for place, sequence in enumerate(sequences):

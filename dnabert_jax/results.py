@@ -66,7 +66,9 @@ def binary(path: Path) -> Iterator[Path]:
 
 
 def _is_stream(path: Path) -> bool:
-    return path.parts[:2] == ("/", "dev") or (path.exists() and not path.is_file())
+    # Under /dev lies memory for files, too, and /dev/stdout may be redirected to a file.
+    device = path.parts[:2] == ("/", "dev") and path.parts[2:3] != ("shm",)
+    return device or (path.exists() and not path.is_file())
 
 
 @contextmanager

@@ -8,7 +8,7 @@ places in the pytree, such as `encoder/layers/mlp/up/kernel`.
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import flax.traverse_util
@@ -54,12 +54,10 @@ def read(source: str | Path, say: Say) -> Stored:
     Raises:
       InputError: none of these, damaged, or of other shapes than its config says.
     """
-    folder = Path(source)
-    if not str(source):
-        raise InputError("the model's name is empty; expected a folder or a hub id")
-    if (folder / MODEL).is_file():
+    folder, form = Path(source), form_of(source)
+    if form == "converted":
         return _read_converted(folder)
-    if hub.is_model(folder) or not folder.exists():
+    if form == "huggingface":
         return Stored(*hub.read(source, say))
     if not (folder / workdir.CONFIG).is_file():
         raise InputError(
@@ -76,6 +74,23 @@ def read(source: str | Path, say: Say) -> Stored:
         like = state.parameter_layout(initializer(config), jax.random.key(0), mesh)
         params, step = restore_params(folder / checkpoints, like, say)
         return Stored(config, jax.device_get(params), f"step {step}")
+
+
+def form_of(source: str | Path) -> Literal["converted", "huggingface", "workdir"]:
+    """The form in which the model `source` would be; what is no folder is the hub's, and what is no other a workdir.
+
+    Raises:
+      InputError: no name, or a place that may not be looked into.
+    """
+    if not str(source):
+        raise InputError("the model's name is empty; expected a folder or a hub id")
+    folder = Path(source)
+    try:
+        if (folder / MODEL).is_file():
+            return "converted"
+        return "huggingface" if hub.is_model(folder) or not folder.exists() else "workdir"
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror}); expected a model's folder or hub id") from None
 
 
 def write(folder: str | Path, config: ModelConfig, params: dict[str, Any]) -> None:
@@ -100,13 +115,16 @@ def _read_converted(folder: Path) -> Stored:
     file = folder / PARAMS
     try:
         config = _anywhere(from_json(ModelConfig, (folder / MODEL).read_text("utf-8"), str(folder / MODEL)))
-        params = flax.traverse_util.unflatten_dict(safetensors.numpy.load_file(file), sep="/")
+        arrays = safetensors.numpy.load_file(file)
     except (OSError, UnicodeDecodeError, safetensors.SafetensorError) as error:
         raise InputError(f"{file}: cannot be read ({error}); expected a whole converted model") from None
-    expected = nn.unbox(jax.eval_shape(initializer(config), jax.random.key(0)))
-    found = {name: tree for name, tree in params.items() if name in expected or config.head != "none"}
-    state.check_shapes(file, state.shapes(expected), state.shapes(found))
-    return Stored(config, params, "converted model")
+    expected = state.shapes(nn.unbox(jax.eval_shape(initializer(config), jax.random.key(0))))
+    if config.head == "none" and any(name.startswith("pooler/") for name in arrays):
+        hidden = config.encoder.hidden
+        expected |= {"pooler/kernel": [hidden, hidden], "pooler/bias": [hidden]}
+    state.check_shapes(file, expected, {name: list(array.shape) for name, array in arrays.items()})
+    floats = {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
+    return Stored(config, flax.traverse_util.unflatten_dict(floats, sep="/"), "converted model")
 
 
 def _anywhere(config: ModelConfig) -> ModelConfig:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from dnabert_jax import hub, stored
 from dnabert_jax.config import EncoderConfig, ModelConfig
@@ -108,6 +109,20 @@ def test_a_config_without_its_classes(converted: Path):
     text = (converted / stored.MODEL).read_text()
     (converted / stored.MODEL).write_text(text.replace('"head": "per_base"', '"head": "masked_lm"'))
     assert "classes" in refused(converted)
+
+
+def test_a_place_that_may_not_be_looked_into():
+    assert "cannot be read" in refused("x" * 300)
+
+
+def test_half_precision_is_read_as_float32_and_clashing_names_are_named(converted: Path):
+    arrays = safetensors.numpy.load_file(converted / stored.PARAMS)
+    half = {name: array.astype(np.float16) for name, array in arrays.items()}
+    safetensors.numpy.save_file(half, converted / stored.PARAMS)
+    params = stored.read(converted, pytest.fail).params
+    assert all(x.dtype == np.float32 for x in jax.tree.leaves(params))
+    safetensors.numpy.save_file({**arrays, "encoder": np.zeros(1, np.float32)}, converted / stored.PARAMS)
+    assert "param encoder has shape (1,); expected none" in refused(converted)
 
 
 def test_writing_replaces_whole_folders(converted: Path):

@@ -96,7 +96,7 @@ def read_architecture(values: Mapping[str, Any], names: Mapping[str, Any], sourc
     listed = values.get("architectures")
     if listed:
         name = listed[0] if isinstance(listed, list) else listed
-        if name not in ARCHITECTURES:
+        if name not in tuple(ARCHITECTURES):  # it may be anything that JSON has
             raise InputError(f"{source}: the architecture is {name!r}; expected one of {', '.join(ARCHITECTURES)}")
         return name
     if any(name.startswith("cls.predictions.") for name in names):
@@ -127,7 +127,7 @@ def read_model(
     classes = _classes(values, classifier, source)
     if architecture == "BertForSequenceClassification":
         problem = values.get("problem_type") or ("regression" if len(classes) == 1 else "single_label_classification")
-        if problem not in _SEQUENCE_HEADS:
+        if problem not in tuple(_SEQUENCE_HEADS):
             raise InputError(f"{source}: problem_type is {problem!r}; expected one of {', '.join(_SEQUENCE_HEADS)}")
         head = _SEQUENCE_HEADS[problem]
     extra = values.get(_EXTRA) or {}
@@ -195,7 +195,7 @@ def write(config: ModelConfig, source: str) -> dict[str, Any]:
         **{name: getattr(encoder, ours) for ours, name in (_SHAPE | _RATES).items()},
         **_ONLY,
         "pad_token_id": 0,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": encoder.tied_decoder,
     }
     if config.classes:
         values["id2label"] = {str(i): name for i, name in enumerate(config.classes)}

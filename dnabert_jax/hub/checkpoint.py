@@ -4,7 +4,8 @@ Every tensor of a checkpoint is accounted for. What one may lack or have beyond 
 
 - LayerNorm's `gamma` and `beta`, and names without the prefix `bert.`, are old names of the same tensors;
 - `position_ids` and `token_type_ids` are no weights;
-- a decoder of the masked LM that equals the word embeddings, or its bias, is a copy of what is there already;
+- a decoder of the masked LM that equals the word embeddings, or its bias, is a copy of what is there already; one that
+  differs from them is untied, and kept;
 - a pooler in front of which no head stands (DNABERT's own masked LMs have one) is passed over, and said;
 - a bare `BertModel` may lack its pooler.
 
@@ -12,6 +13,7 @@ Anything else that is left over or missing is an error that names all of it, unl
 is left over is passed over, and a model whose head is not complete is read as the bare encoder; both are said.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ FILES = (files.CONFIG, files.SAFETENSORS, files.VOCABULARY, *vocabulary.SETTINGS
 
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 _OLD_ENDINGS = {".LayerNorm.gamma": ".LayerNorm.weight", ".LayerNorm.beta": ".LayerNorm.bias"}
-_TIED = {"cls.predictions.decoder.weight": names.WORD_EMBEDDINGS, "cls.predictions.decoder.bias": names.MLM_BIAS}
+_DECODER_BIAS = "cls.predictions.decoder.bias"
 _LENIENT = "strict=False, or `dnabert convert` with --lenient"
 
 
@@ -61,8 +63,10 @@ def read(
     values = files.read_json(file)
     encoder = bert_config.read_encoder(values, str(file))
     order = vocabulary.order(folder, encoder.k, say, permute=permute)
-    tensors = _untied(_renamed(files.read_tensors(folder, say), folder), folder, say, strict)
+    tensors = _without_copies(_renamed(files.read_tensors(folder, say), folder), folder, say, strict)
     architecture = bert_config.read_architecture(values, tensors, str(file))
+    if architecture == "BertForMaskedLM":
+        encoder = dataclasses.replace(encoder, tied_decoder=names.DECODER not in tensors)
     config = bert_config.read_model(values, encoder, architecture, tensors.get(names.CLASSIFIER), str(file))
     entries = names.table(config, pooler=any(name in tensors for name in names.POOLER))
     missing = [entry for entry in entries if entry.name not in tensors]
@@ -73,7 +77,7 @@ def read(
     _account_for([name for name in tensors if name not in {each.name for each in entries}], config, folder, say, strict)
     _check_shapes(tensors, entries, folder)
     if order is not None:
-        for name in {names.WORD_EMBEDDINGS, names.MLM_BIAS} & set(tensors):
+        for name in {names.WORD_EMBEDDINGS, names.MLM_BIAS, names.DECODER} & set(tensors):
             tensors[name] = tensors[name][order]
     return config, names.to_ours(tensors, entries), architecture
 
@@ -96,22 +100,22 @@ def _renamed(tensors: Tensors, folder: Path) -> Tensors:
     return found
 
 
-def _untied(tensors: Tensors, folder: Path, say: Say, strict: bool) -> Tensors:
-    """The tensors without the copies that a tied decoder has of them."""
+def _without_copies(tensors: Tensors, folder: Path, say: Say, strict: bool) -> Tensors:
+    """The tensors without those that a masked LM has twice: a tied decoder, and its bias."""
     found = dict(tensors)
-    for copy, original in _TIED.items():
-        if copy not in found:
-            continue
-        tensor = found.pop(copy)
-        if original not in found:
-            found[original] = tensor
-        elif not _same_bits(found[original], tensor):
-            if strict:
-                raise InputError(
-                    f"{folder}: tensor {copy} is not the same as {original}; expected a decoder tied to the word "
-                    f"embeddings ({_LENIENT} takes {original} for both)"
-                )
-            say(f"{folder}: {copy} is not the same as {original}, which is taken for both")
+    if names.DECODER in found:
+        if names.WORD_EMBEDDINGS not in found:
+            found[names.WORD_EMBEDDINGS] = found[names.DECODER]
+        if _same_bits(found[names.WORD_EMBEDDINGS], found[names.DECODER]):
+            del found[names.DECODER]
+    bias = found.pop(_DECODER_BIAS, None)
+    if bias is not None and not _same_bits(found.setdefault(names.MLM_BIAS, bias), bias):
+        if strict:
+            raise InputError(
+                f"{folder}: tensor {_DECODER_BIAS} is not the same as {names.MLM_BIAS}; expected one bias ({_LENIENT} "
+                f"takes {names.MLM_BIAS} for both)"
+            )
+        say(f"{folder}: {_DECODER_BIAS} is not the same as {names.MLM_BIAS}, which is taken for both")
     return found
 
 
@@ -183,6 +187,8 @@ def write(folder: str | Path, config: ModelConfig, params: Params) -> None:
         (new / files.CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         vocabulary.write(new, config.encoder.k, config.encoder.max_length)
         tensors = names.to_theirs(params, entries)
+        if names.DECODER in tensors:  # transformers then has the bias twice, too
+            tensors[_DECODER_BIAS] = tensors[names.MLM_BIAS]
         if config.head == "none":  # a checkpoint of BertModel itself has names without the prefix
             tensors = {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}
         (new / files.SAFETENSORS).write_bytes(safetensors.numpy.save(tensors, metadata={"format": "pt"}))

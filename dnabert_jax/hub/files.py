@@ -4,6 +4,7 @@ safetensors are read without PyTorch. `pytorch_model.bin` is a pickle, which can
 such; PyTorch reads it here with `weights_only=True`, which builds nothing but tensors, and refuses every other file.
 """
 
+import contextlib
 import json
 import pickle
 import re
@@ -197,7 +198,7 @@ def _unreadable(file: Path, why: str, expected: str) -> InputError:
 
 
 def _damage(file: Path, otherwise: str) -> str:
-    with open(file, "rb") as handle:
+    with contextlib.suppress(OSError), open(file, "rb") as handle:
         if handle.read(len(_POINTER)) == _POINTER:
             return "is a pointer of Git LFS and not the file itself (`git lfs pull` fetches it)"
     return otherwise

@@ -18,6 +18,7 @@ Tensors = dict[str, np.ndarray]
 
 WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
 MLM_BIAS = "cls.predictions.bias"
+DECODER = "cls.predictions.decoder.weight"
 POOLER = ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
 CLASSIFIER = "classifier.weight"
 
@@ -133,12 +134,15 @@ def _encoder(config: EncoderConfig) -> Iterator[Entry]:
 
 
 def _mlm_head(config: EncoderConfig) -> Iterator[Entry]:
-    """What `BertForMaskedLM` adds. Its decoder is tied to the token embeddings and is no tensor of its own."""
+    """What `BertForMaskedLM` adds. A decoder that is tied to the token embeddings is no tensor of its own."""
     hidden = (config.hidden,)
     yield from _dense("cls.predictions.transform.dense", ("mlm_head", "transform"), hidden, hidden)
     yield from _norm("cls.predictions.transform.LayerNorm", ("mlm_head", "layer_norm"), config.hidden)
     shape = (config.vocabulary_size,)
     yield Entry(MLM_BIAS, shape, ("mlm_head", "bias"), shape)
+    if not config.tied_decoder:
+        table = (config.vocabulary_size, config.hidden)
+        yield Entry(DECODER, table, ("mlm_head", "decoder"), table)
 
 
 def _queries_keys_values(theirs: str, ours: _Path, hidden: int, heads: _Shape, at: tuple[int, int]) -> Iterator[Entry]:

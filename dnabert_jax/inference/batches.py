@@ -1,7 +1,8 @@
 """A stream of sequences, in pieces, through a jitted function: batches in, each sequence's results out, in input order.
 
 Sequences come in every length, and a program is compiled for every shape of a batch. So batches have a fixed number of
-rows and are as long as one of few buckets. In memory are two batches and the results of one sequence.
+rows, a power of two where all sequences fit in one batch, and are as long as one of few buckets. In memory are two
+batches and the results of one sequence.
 """
 
 import itertools
@@ -97,10 +98,14 @@ def evaluate(
 
 def _computed(function, rows, k, max_length, batch_size) -> Iterator[tuple[list[Any], Any]]:
     """Batches with what the device makes of them; it does so while the caller goes on."""
+    first = True
     while batch := list(itertools.islice(rows, batch_size)):
         held = [piece for *_, piece in batch]
         tokens = max(len(piece.bases) for piece in held) - k + 3
-        filler = [held[-1]] * (batch_size - len(held))  # keeps the shape, so that nothing is compiled anew
+        # The last batch of a long stream keeps the shape, so that nothing is compiled anew; a short one is small.
+        count = min(batch_size, 2 ** math.ceil(math.log2(len(held)))) if first else batch_size
+        first = False
+        filler = [held[-1]] * (count - len(held))
         yield batch, function(_batch([*held, *filler], k, min(_bucket(tokens), max_length)))
 
 

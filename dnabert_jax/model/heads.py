@@ -18,7 +18,10 @@ from dnabert_jax.model.encoder import Encoder
 
 
 class MaskedLanguageModelHead(nn.Module):
-    """Transform, exact GELU, LayerNorm, and a decoder tied to the token embeddings with a bias of its own."""
+    """Transform, exact GELU, LayerNorm, and a decoder with a bias of its own.
+
+    The decoder's table is that of the token embeddings, or `decoder` where the config says that it is not tied.
+    """
 
     config: EncoderConfig
 
@@ -30,6 +33,11 @@ class MaskedLanguageModelHead(nn.Module):
         x = layer_norm(config.layer_norm_epsilon, dtype, "layer_norm")(nn.gelu(x, approximate=False))
         zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("vocabulary",))
         bias = self.param("bias", zeros, (config.vocabulary_size,), jnp.float32)
+        if not config.tied_decoder:
+            normal = nn.with_logical_partitioning(
+                nn.initializers.normal(config.initializer_range), ("vocabulary", "hidden")
+            )
+            token_table = self.param("decoder", normal, (config.vocabulary_size, config.hidden), jnp.float32)
         logits = jnp.einsum("...h,vh->...v", x, token_table.astype(dtype), preferred_element_type=jnp.float32)
         return logits + bias
 

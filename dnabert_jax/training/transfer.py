@@ -64,6 +64,8 @@ def take_over(source: Stored, name: str, config: ModelConfig, params: state.Para
     new = {part: tree for part, tree in params.items() if part not in found}
     if new:
         say(f"new: {_inventory(new)}")
+    for part in sorted(source.params.keys() - params.keys()):
+        say(f"{part} of {name} is not taken: this model has none")
     laid_out = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), found, {p: params[p] for p in found})
     return {**params, **laid_out}
 

@@ -26,8 +26,10 @@ class Units:
     def of(cls, train: Examples, target: Target) -> "Units":
         if target != "regression":
             return cls(0.0, 1.0, False)
-        deviation = train.labels.std(axis=0)
-        return cls(train.labels.mean(axis=0), np.where(deviation > 0, deviation, 1).astype(np.float32), True)
+        labels = train.labels.astype(np.float64)  # whose squares do not overflow
+        deviation = labels.std(axis=0)
+        deviation = np.where(deviation > 0, deviation, 1)
+        return cls(labels.mean(axis=0).astype(np.float32), deviation.astype(np.float32), True)
 
     def standard(self, examples: Examples) -> Examples:
         if not self.regression:

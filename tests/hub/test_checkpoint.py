@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from dnabert_jax import hub, kmers
+from dnabert_jax import hub, kmers, stored
 from dnabert_jax.config import ModelConfig
 from dnabert_jax.errors import InputError
 from dnabert_jax.hub import checkpoint, names
@@ -137,9 +137,26 @@ def test_a_folder_of_dnaberts_time(folder):
     assert "bert.pooler.dense.weight, bert.pooler.dense.bias" in said[0]
 
 
-@pytest.mark.parametrize("copy", ["cls.predictions.decoder.weight", "cls.predictions.decoder.bias"])
-def test_an_untied_decoder_is_an_error_unless_asked_for(folder, copy):
+def test_an_untied_decoder_is_kept(folder, tmp_path):
+    config, params = put(folder)
+    tensors = with_copies(tensors_of(folder))
+    tensors[names.DECODER] = np.nextafter(tensors[names.DECODER], np.float32(9))
+    put_tensors(folder, tensors)
+    found, arrays, _ = hub.read(folder, pytest.fail)
+    assert found == dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, tied_decoder=False))
+    decoder = arrays["mlm_head"].pop("decoder")
+    assert decoder.tobytes() == tensors[names.DECODER].tobytes()
+    models.assert_same(arrays, params)
+    arrays["mlm_head"]["decoder"] = decoder
+    hub.write(tmp_path / "again", found, arrays)
+    models.assert_same(hub.read(tmp_path / "again", pytest.fail)[1], arrays)
+    stored.write(tmp_path / "converted", found, arrays)
+    models.assert_same(stored.read(tmp_path / "converted", pytest.fail).params, arrays)
+
+
+def test_two_biases_of_the_decoder_are_an_error_unless_asked_for(folder):
     _, params = put(folder)
+    copy = "cls.predictions.decoder.bias"
     tensors = with_copies(tensors_of(folder))
     tensors[copy] = np.nextafter(tensors[copy], np.float32(9))
     put_tensors(folder, tensors)

@@ -292,3 +292,15 @@ def test_their_tokenizer_gives_our_ids_for_text_of_dnabert(shared_data, tmp_path
     for tokenizer in tokenizers(tmp_path / "model"):
         for ids, sequence in zip(tokenizer(texts)["input_ids"], sequences):
             assert ids == [kmers.CLS, *kmers.tokenize(kmers.encode(sequence), 6), kmers.SEP]
+
+
+def test_logits_of_an_untied_decoder(tmp_path):
+    config = models.config("masked_lm", dataclasses.replace(SMALL, tied_decoder=False))
+    params = random_params(config)
+    ours, theirs, used = rows(config.encoder)
+    everywhere = jnp.broadcast_to(jnp.arange(64), (3, 64))
+    model = MaskedLanguageModel(config.encoder)
+    logits = model.apply({"params": params}, *inputs(ours), everywhere, deterministic=True)
+    with torch.no_grad():
+        out = load(tmp_path / "model", "BertForMaskedLM", config, params)(**theirs)
+    np.testing.assert_allclose(np.asarray(logits)[used], out.logits.numpy()[used], **CLOSE)

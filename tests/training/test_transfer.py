@@ -45,6 +45,7 @@ def test_an_encoder_under_a_new_head():
     assert said[0].startswith("loaded from other (step 7): encoder (")
     assert f"{encoder:,} params" in said[0]
     assert said[1].startswith("new: classifier (2 arrays, 66 params), pooler")
+    assert said[2] == "mlm_head of other is not taken: this model has none"
 
 
 def test_pretraining_that_goes_on():

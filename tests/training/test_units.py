@@ -51,6 +51,13 @@ def test_labels_that_do_not_vary_are_only_centred():
     np.testing.assert_array_equal(units.standard(examples(np.full((4, 2), 7, np.float32))).labels, np.zeros((4, 2)))
 
 
+def test_labels_of_any_size_become_standard():
+    for scale in (1e-25, 1e25):
+        labels = (GENERATOR.normal(size=(50, 2)) * scale).astype(np.float32)
+        found = Units.of(examples(labels), "regression").standard(examples(labels)).labels
+        np.testing.assert_allclose(found.std(axis=0), 1, atol=2e-3)
+
+
 def test_other_targets_stay_as_they_are():
     labels = np.array([0, 1, 1], np.int32)
     units = Units.of(examples(labels), "single_label")
