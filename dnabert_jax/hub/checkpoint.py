@@ -64,6 +64,8 @@ def read(
     encoder = bert_config.read_encoder(values, str(file))
     order = vocabulary.order(folder, encoder.k, say, permute=permute)
     tensors = _without_copies(_renamed(files.read_tensors(folder, say), folder), folder, say, strict)
+    if encoder.layers > len(tensors):
+        raise InputError(f"{file}: num_hidden_layers is {encoder.layers}; expected the number that the weights have")
     architecture = bert_config.read_architecture(values, tensors, str(file))
     if architecture == "BertForMaskedLM":
         encoder = dataclasses.replace(encoder, tied_decoder=names.DECODER not in tensors)

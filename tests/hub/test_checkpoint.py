@@ -137,6 +137,13 @@ def test_a_folder_of_dnaberts_time(folder):
     assert "bert.pooler.dense.weight, bert.pooler.dense.bias" in said[0]
 
 
+def test_a_config_with_layers_beyond_measure(folder):
+    put(folder)
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"num_hidden_layers": 10**30}))
+    assert "num_hidden_layers is 1" in refusal(folder)
+
+
 def test_an_untied_decoder_is_kept(folder, tmp_path):
     config, params = put(folder)
     tensors = with_copies(tensors_of(folder))
