@@ -140,6 +140,7 @@ def test_says_what_was_loaded_and_what_is_new(straight, pretrained):
         f"loaded from {pretrained.workdir} (step 2): encoder ({len(encoder)} arrays, {size:,} params)",
         f"new: classifier (2 arrays, {hidden * classes + classes} params), "
         f"pooler (2 arrays, {hidden * hidden + hidden:,} params)",
+        f"mlm_head of {pretrained.workdir} is not taken: this model has none",
     ]
 
 
