@@ -27,4 +27,4 @@ def test_a_head_of_ones_own_learns():
     params = nn.unbox(jax.jit(initializer(config))(jax.random.key(0)))
     model = Model(config, params, "random")
     accuracy = _example("custom_head").train(model, steps=100)
-    assert accuracy > 0.57  # of as many exons as other places
+    assert accuracy > 0.55  # of as many exons as other places
