@@ -16,8 +16,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dnabert_jax import commands, flags, recipes
-from dnabert_jax.commands import say
+from dnabert_jax import flags, recipes
+from dnabert_jax.commands import genome, models, splice
+from dnabert_jax.commands.notes import say
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
 
 Arguments = list[str]
@@ -74,16 +75,16 @@ def _task(program: str, arguments: Arguments) -> None:
 Command = Callable[[str, Arguments], None]
 
 TASKS: dict[str, Command] = {
-    "splice": _function(commands.splice),
+    "splice": _function(splice.splice),
 }
 
 COMMANDS: dict[str, Command] = {
-    "build": _function(commands.build),
+    "build": _function(genome.build),
     "train": _train,
     "finetune": _finetune,
-    "predict": _function(commands.predict),
-    "embed": _function(commands.embed),
-    "convert": _function(commands.convert),
+    "predict": _function(models.predict),
+    "embed": _function(models.embed),
+    "convert": _function(models.convert),
     "task": _task,
 }
 
