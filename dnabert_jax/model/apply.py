@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from dnabert_jax.config import ModelConfig
 from dnabert_jax.model.encoder import Encoder
-from dnabert_jax.model.heads import BaseClassifier, MaskedLanguageModelHead, SequenceClassifier, base_means
+from dnabert_jax.model.heads import BaseClassifier, MaskedLanguageModelHead, SequenceClassifier
 
 
 class Outputs(NamedTuple):
@@ -51,7 +51,7 @@ def apply(config: ModelConfig, params: Any, batch: dict[str, jax.Array]) -> Outp
     hidden = hidden.reshape(*tokens.shape, -1)
     pooled = None
     if "pooler" in params:
-        pooled = SequenceClassifier(config).apply({"params": params}, hidden, method=_pool)
+        pooled = SequenceClassifier(config).apply({"params": params}, hidden, method="pool")
     return Outputs(hidden, pooled, _logits(config, params, hidden, pooled, segment_ids))
 
 
@@ -62,20 +62,7 @@ def _logits(config: ModelConfig, params: Any, hidden, pooled, segment_ids) -> ja
         head = MaskedLanguageModelHead(config.encoder)
         return head.apply({"params": params["mlm_head"]}, hidden, params["encoder"]["embeddings"]["token"])
     if config.head == "per_base":
-        logits = BaseClassifier(config).apply({"params": params}, hidden, method=_of_kmers)
-        # The last token of a segment is [SEP], so a k-mer is there if the token behind it is.
-        is_kmer = segment_ids[..., 2:] > 0
-        logits = logits[..., 1:-1, :].reshape(len(hidden), -1, logits.shape[-1])
-        return base_means(logits, is_kmer.reshape(len(hidden), -1), config.encoder.k)
+        head = BaseClassifier(config)
+        return head.apply({"params": params}, hidden, segment_ids, deterministic=True, method="base_logits")
     is_there = segment_ids[..., 0] > 0
-    if pooled.ndim == 2:
-        pooled, is_there = pooled[:, None], is_there[:, None]
     return SequenceClassifier(config).apply({"params": params}, pooled, is_there, method="classify")
-
-
-def _pool(model: SequenceClassifier, hidden: jax.Array) -> jax.Array:
-    return jnp.tanh(model.pooler(hidden[..., 0, :]))
-
-
-def _of_kmers(model: BaseClassifier, hidden: jax.Array) -> jax.Array:
-    return model.classifier(hidden)

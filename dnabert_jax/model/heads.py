@@ -109,27 +109,30 @@ class SequenceClassifier(nn.Module):
         pooled = self.pooled(tokens, segment_ids, positions, deterministic=deterministic)
         if not deterministic:
             pooled = dropout(pooled, self.dropout, self.make_rng("dropout"))
-        if pooled.ndim == 2:
-            pooled, segment_ids = pooled[:, None], segment_ids[:, None]
-        return self.classify(pooled, segment_ids[:, :, 0] > 0)
+        return self.classify(pooled, segment_ids[..., 0] > 0)
 
     def pooled(
         self, tokens: jax.Array, segment_ids: jax.Array, positions: jax.Array, *, deterministic: bool
     ) -> jax.Array:
         """compute_dtype[..., hidden] for int32[..., length] rows: what the pooler makes of the state of [CLS]."""
-        hidden = _encoded(self.encoder, tokens, segment_ids, positions, deterministic)
+        return self.pool(_encoded(self.encoder, tokens, segment_ids, positions, deterministic))
+
+    def pool(self, hidden: jax.Array) -> jax.Array:
+        """compute_dtype[..., hidden] of hidden states [..., length, hidden]."""
         return jnp.tanh(self.pooler(hidden[..., 0, :]))
 
     def classify(self, pooled: jax.Array, is_there: jax.Array) -> jax.Array:
-        """Logits from the pooled outputs of pieces.
+        """Logits from the pooled outputs of pieces, or of sequences that are one piece each.
 
         Args:
-          pooled: float[batch, pieces, hidden].
-          is_there: bool[batch, pieces], False for pieces that a sequence does not have.
+          pooled: float[batch, pieces, hidden] or float[batch, hidden].
+          is_there: bool[batch, pieces] or bool[batch], False for pieces that a sequence does not have.
 
         Returns:
           float32[batch, outputs].
         """
+        if pooled.ndim == 2:
+            pooled, is_there = pooled[:, None], is_there[:, None]
         pooled = jnp.where(is_there[..., None], pooled.astype(jnp.float32), 0.0)
         if self.config.join == "mean":
             return self.classifier(pooled.sum(axis=1) / jnp.maximum(is_there.sum(axis=1), 1)[:, None])
@@ -164,10 +167,15 @@ class BaseClassifier(nn.Module):
             where all pieces before the last one that a sequence has are full.
           deterministic: True switches dropout off.
         """
-        logits = self.kmer_logits(tokens, segment_ids, positions, deterministic=deterministic)
+        hidden = _encoded(self.encoder, tokens, segment_ids, positions, deterministic)
+        return self.base_logits(hidden, segment_ids, deterministic=deterministic)
+
+    def base_logits(self, hidden: jax.Array, segment_ids: jax.Array, *, deterministic: bool) -> jax.Array:
+        """What `__call__` returns, of hidden states [batch, (pieces,) length, hidden] and the rows' segment ids."""
+        logits = self._classified(hidden, deterministic)
         # The last token of a segment is [SEP], so a k-mer is there if the token behind it is.
         is_kmer = segment_ids[..., 2:] > 0
-        batch, classes = len(tokens), logits.shape[-1]
+        batch, classes = len(hidden), logits.shape[-1]
         return base_means(
             logits[..., 1:-1, :].reshape(batch, -1, classes), is_kmer.reshape(batch, -1), self.config.encoder.k
         )
@@ -176,7 +184,9 @@ class BaseClassifier(nn.Module):
         self, tokens: jax.Array, segment_ids: jax.Array, positions: jax.Array, *, deterministic: bool
     ) -> jax.Array:
         """float32[..., length, classes] for int32[..., length] rows: the logits of every token."""
-        hidden = _encoded(self.encoder, tokens, segment_ids, positions, deterministic)
+        return self._classified(_encoded(self.encoder, tokens, segment_ids, positions, deterministic), deterministic)
+
+    def _classified(self, hidden: jax.Array, deterministic: bool) -> jax.Array:
         if not deterministic:
             hidden = dropout(hidden, self.dropout, self.make_rng("dropout"))
         return self.classifier(hidden)
