@@ -97,3 +97,76 @@ def test_islands_by_share_of_weight(sizes):
             assert owner == (TRAIN if middle < 0.8 else VALIDATION if middle < 0.9 else TEST)
         before += weight
     assert NOWHERE not in by_base(territories, lengths)["r"]
+
+
+def test_what_the_user_may_choose():
+    assert splits.Choice().asked == splits.Choice(random=True).asked == ("train", "validation", "test")
+    assert splits.Choice(test=("2",)).asked == ("train", "test")
+    with pytest.raises(InputError, match="a random split, and regions"):
+        splits.Choice(validation=("2",), random=True)
+    with pytest.raises(InputError, match="seed is -1"):
+        splits.Choice(seed=-1)
+
+
+def test_regions_named_come_before_islands():
+    islands = [("2", 3, 9, 10), ("1", 30, 38, 10), ("1", 14, 20, 40), ("1", 0, 10, 40)]
+    choice = splits.Choice(test=("MT",))
+    named = splits.territories(choice, islands, LENGTHS, print)
+    assert named.where(choice) == {"train": ("1:1-40", "2:1-30"), "test": ("MT:1-5",)}
+    in_order = splits.territories(splits.Choice(), islands, LENGTHS, print)
+    assert by_base(in_order, LENGTHS) == by_base(splits.by_islands(islands[::-1], LENGTHS), LENGTHS)
+
+
+def test_islands_at_random():
+    islands = [("r", 10 * i, 10 * i + 7, 1 + i % 3) for i in range(300)]
+    lengths = {"r": 3000}
+    found = []
+    for seed in (0, 0, 1):
+        territories = splits.territories(splits.Choice(random=True, seed=seed), islands, lengths, print)
+        starts = np.array([start for _, start, *_ in islands])
+        found.append(territories.of("r", starts, starts + 7))
+    assert found[0].tolist() == found[1].tolist() != found[2].tolist()
+    weights = np.array([weight for *_, weight in islands])
+    for owners in found:
+        assert NOWHERE not in owners
+        assert np.count_nonzero(np.diff(owners)) > 30
+        shares = np.bincount(owners, weights) / weights.sum()
+        np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.01)
+
+
+def test_no_islands():
+    assert by_base(splits.territories(splits.Choice(), [], LENGTHS, print), LENGTHS) == {
+        name: [TRAIN] * length for name, length in LENGTHS.items()
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 60), st.integers(1, 9), st.sampled_from("+-")), max_size=20
+    )
+)
+def test_islands_are_runs_of_windows_that_overlap(found):
+    places = [(record, start, start + length, strand) for record, start, length, strand in found]
+    expected = []
+    for record in "ab":
+        here = [(start, end) for name, start, end, _ in places if name == record]
+        joined = {(base, base + 1) for start, end in here for base in range(start, end - 1)}  # bases one window holds
+        for start in sorted({start for start, _ in here}):
+            if expected and expected[-1][0] == record and start < expected[-1][2]:
+                continue
+            end = start + 1
+            while (end - 1, end) in joined:
+                end += 1
+            expected.append((record, start, end, sum(start <= a < end for a, _ in here)))
+    assert splits.islands_of(places) == expected
+
+
+def test_groups_at_random_stay_together():
+    groups = [f"g{i // 4}" for i in range(800)]
+    found = splits.at_random(groups, 3)
+    assert found.dtype == np.int8
+    assert all(len(set(found[i : i + 4])) == 1 for i in range(0, 800, 4))
+    assert np.bincount(found).tolist() == [640, 80, 80]
+    assert found.tolist() == splits.at_random(groups, 3).tolist() != splits.at_random(groups, 4).tolist()
+    assert splits.at_random([], 0).size == 0
