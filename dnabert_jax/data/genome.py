@@ -2,30 +2,28 @@
 
 An example is a chunk of bases with the name of its record and its 0-based start there; k-mers are never stored. The
 chunks of a contig (a stretch without a cut) follow one another and all but its last have the same length, so the place
-of any base is arithmetic. `tfds.builder_from_directory` opens the folder as it does any other. The writer streams all
-splits at once, where TFDS's own builders would read the genome once for each split and hold a shard in memory.
+of any base is arithmetic. The writer streams all splits at once (`array_records`), where TFDS's own builders would read
+the genome once for each split and hold a shard in memory.
 
 The folder's `metadata.json`, TFDS's place for it, holds a `Metadata` value, field by field.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordWriter
 
 from dnabert_jax import kmers
+from dnabert_jax.data import array_records
 from dnabert_jax.errors import InputError
 
 NAME = "genome"
-VERSION = "1.0.0"
 FORMAT = "dnabert-jax genome 1"
 """Changes whenever a reader of the older format would go wrong."""
 
@@ -39,10 +37,6 @@ FEATURES = tfds.features.FeaturesDict(
 )
 
 _DESCRIPTION = "A genome in chunks of bases (A=0, T=1, C=2, G=3, N=4), made by `dnabert build`."
-_SHARD_BASES = 1 << 28
-
-# Every chunk can be read alone (a group of one), and level 1 of zstd is no larger on bases than level 3.
-_ARRAY_RECORD_OPTIONS = "group_size:1,zstd:1"
 
 
 @dataclass(frozen=True)
@@ -108,10 +102,8 @@ class SplitWriter:
     """
 
     def __init__(self, folder: Path, split: str, chunk: int) -> None:
-        self._folder, self._split, self._chunk = folder, split, chunk
-        self._shard: ArrayRecordWriter | None = None
-        self._shard_lengths: list[int] = []  # in chunks
-        self._in_shard = 0  # bases
+        self._shards = array_records.SplitWriter(folder, NAME, split, FEATURES)
+        self._chunk = chunk
         self._intervals: list[tuple[str, int, int]] = []
         self._unknown = 0
         self._hash = hashlib.blake2b(digest_size=16)
@@ -131,19 +123,12 @@ class SplitWriter:
             chunk = bases[offset : offset + self._chunk]
             self._hash.update(chunk)
             self._unknown += int(np.count_nonzero(chunk == kmers.N))
-            if self._shard is None or self._in_shard >= _SHARD_BASES:
-                self._next_shard()
-            example = {"bases": chunk, "record": record, "start": start + offset}
-            with _write_errors():
-                self._shard.write(FEATURES.serialize_example(example))
-            self._shard_lengths[-1] += 1
-            self._in_shard += chunk.size
+            self._shards.write({"bases": chunk, "record": record, "start": start + offset}, chunk.size)
             wrote(chunk.size)
 
     def abandon(self) -> None:
         """Closes the file that is open, if any; the shards are of no use."""
-        with contextlib.suppress(OSError):
-            self._close_shard()
+        self._shards.abandon()
 
     def finish(self) -> tuple[tfds.core.SplitInfo, SplitContents]:
         """Ends the last shard and gives all of them their names.
@@ -151,21 +136,7 @@ class SplitWriter:
         Raises:
           OSError: a file cannot be written, here as in `write`.
         """
-        self._close_shard()
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=self._folder, dataset_name=NAME, split=self._split, filetype_suffix="array_record"
-        )
-        count, sizes = len(self._shard_lengths), {}
-        for index in range(count):
-            final = Path(template.sharded_filepath(shard_index=index, num_shards=count))
-            self._unnamed(index).rename(final)
-            sizes[final.name] = final.stat().st_size
-        info = tfds.core.SplitInfo(
-            name=self._split,
-            shard_lengths=self._shard_lengths,
-            num_bytes=sum(sizes.values()),
-            filename_template=template,
-        )
+        info, sizes = self._shards.finish()
         contents = SplitContents(
             bases=sum(end - start for _, start, end in self._intervals),
             unknown=self._unknown,
@@ -175,35 +146,10 @@ class SplitWriter:
         )
         return info, contents
 
-    def _next_shard(self) -> None:
-        self._close_shard()
-        with _write_errors():
-            self._shard = ArrayRecordWriter(str(self._unnamed(len(self._shard_lengths))), _ARRAY_RECORD_OPTIONS)
-        self._shard_lengths.append(0)
-        self._in_shard = 0
-
-    def _close_shard(self) -> None:
-        if self._shard is not None:
-            shard, self._shard = self._shard, None
-            with _write_errors():
-                shard.close()
-
-    def _unnamed(self, index: int) -> Path:
-        """A shard has the number of shards in its name, which is not known before the end."""
-        return self._folder / f"{self._split}.{index}"
-
 
 def write_metadata(folder: Path, splits: list[tfds.core.SplitInfo], metadata: Metadata) -> None:
     """Makes a folder of finished shards a TFDS dataset."""
-    tfds.folder_dataset.write_metadata(
-        data_dir=folder,
-        features=FEATURES,
-        split_infos=splits,
-        version=VERSION,
-        check_data=False,  # would need TensorFlow
-        description=_DESCRIPTION,
-        metadata=tfds.core.MetadataDict(dataclasses.asdict(metadata)),
-    )
+    array_records.write_metadata(folder, FEATURES, splits, _DESCRIPTION, dataclasses.asdict(metadata))
 
 
 def read_metadata(folder: str | Path) -> dict[str, Any]:
@@ -222,12 +168,3 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise InputError(f"{folder}: not a dataset of this version's `dnabert build`; expected its output folder")
     return values
-
-
-@contextlib.contextmanager
-def _write_errors() -> Iterator[None]:
-    """ArrayRecord tells of a full disk by RuntimeError; only the first part of its message is for people."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise OSError(str(error).split(";")[0]) from None

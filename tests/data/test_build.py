@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dnabert_jax import embedded, kmers
-from dnabert_jax.data import build, fasta, genome, shards
+from dnabert_jax.data import array_records, build, fasta, genome, shards
 from dnabert_jax.errors import InputError, RunStopped
 
 GENOME = {
@@ -191,7 +191,7 @@ def test_progress_counts_up_to_all_bases(tmp_path):
 
 
 def test_shards_are_bounded_and_numbered(tmp_path, monkeypatch):
-    monkeypatch.setattr(genome, "_SHARD_BASES", 100)
+    monkeypatch.setattr(array_records, "_SHARD_BASES", 100)
     letters = kmers.decode(np.random.default_rng(4).integers(0, 4, 950, dtype=np.uint8))
     build.build([write(tmp_path / "a.fa", {"a": letters})], tmp_path / "out", chunk=50)
     assert sorted(path.name for path in (tmp_path / "out").glob("*array_record*")) == [
@@ -347,7 +347,7 @@ class _FullDisk:
 def test_a_full_disk_stops_the_build_and_leaves_what_was_there(tmp_path, monkeypatch):
     path = write(tmp_path / "a.fa")
     build.build([path], tmp_path / "old")
-    monkeypatch.setattr(genome, "ArrayRecordWriter", _FullDisk)
+    monkeypatch.setattr(array_records, "ArrayRecordWriter", _FullDisk)
     for out, overwrite in ((tmp_path / "out", False), (tmp_path / "old", True)):
         with pytest.raises(RunStopped) as caught:
             build.build([path], out, overwrite=overwrite)

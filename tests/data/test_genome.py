@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 
-from dnabert_jax.data import genome
+from dnabert_jax.data import array_records, genome
 from dnabert_jax.errors import InputError
 
 CONTIGS = [("a", 0, [0, 1, 2, 3, 4, 4, 0]), ("a", 20, [3]), ("b", 5, [2, 2, 4])]
@@ -75,7 +75,7 @@ def test_metadata_come_back_as_they_went(tmp_path):
     genome.write_metadata(tmp_path, [info], metadata)
     assert genome.read_metadata(tmp_path) == json.loads(json.dumps(dataclasses.asdict(metadata)))
     builder = tfds.builder_from_directory(str(tmp_path))
-    assert (builder.name, str(builder.version)) == (genome.NAME, genome.VERSION)
+    assert (builder.name, str(builder.version)) == (genome.NAME, array_records.VERSION)
     assert builder.info.splits["train"].num_examples == 5
     assert builder.info.metadata["assembly"] == "toy"
 
