@@ -1,12 +1,16 @@
 """Fine-tuning: a pretrained encoder under a new head, trained on labelled sequences and judged on held-out ones.
 
 The workdir gets `classes.json`, `checkpoints/` to resume from, `best/` with the params of the epoch that did best on
-the validation set by the target's criterion, and at the end `result.json` and the pictures.
+the validation set by the target's criterion, and at the end `predictions.tsv`, the pictures and `result.json`.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import importlib.metadata
 import math
+import os
+import platform
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from dnabert_jax.config import EncoderConfig, FinetuneConfig, FinetunedEncoderCo
 from dnabert_jax.data import labelled, loader, pieces
 from dnabert_jax.data.labelled import Examples
 from dnabert_jax.errors import InputError
+from dnabert_jax.evaluation import judged as judged_
 from dnabert_jax.model.heads import fine_tuned, initializer, predictor
 from dnabert_jax.objectives import targets
 from dnabert_jax.stored import Stored
@@ -199,7 +204,17 @@ def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, st
     split, held_out = ("test", test) if test is not None else ("validation", validation)
     figures, judged = judge(params, held_out)
     evaluation.draw(config.target, *judged, held_out.classes, folder)
-    result = {"split": split, "best_epoch": at // per_epoch, "epochs": config.epochs, "init": config.init, **figures}
+    judged_.write(folder / judged_.FILE, config.target, judged_.of(held_out, *judged), held_out.classes)
+    splits = {"train": train, "validation": validation, **({"test": test} if test is not None else {})}
+    result = {
+        "split": split,
+        "best_epoch": at // per_epoch,
+        "epochs": config.epochs,
+        "init": config.init,
+        **figures,
+        "data": {name: _described(each) for name, each in splits.items()},
+        "made_with": _made_with(),
+    }
     workdir.write_json(folder / "result.json", result)
     return result
 
@@ -290,6 +305,32 @@ def _judged(
         labels.append(found[there])
         predicted.append(np.asarray(predict(params, batch))[there])
     return np.concatenate(labels), np.concatenate(predicted)
+
+
+def _described(examples: Examples) -> dict[str, Any]:
+    """How many sequences there are, and how many (for `per_base` labelled bases) are of each class."""
+    found: dict[str, Any] = {"sequences": len(examples.labels), "digest": _digest(examples)}
+    if examples.target == "regression":
+        return found
+    if examples.target == "multi_label":
+        counts = examples.labels.sum(axis=0, dtype=np.int64)
+    else:
+        labels = np.concatenate(examples.labels) if examples.target == "per_base" else examples.labels
+        counts = np.bincount(labels[labels >= 0], minlength=len(examples.classes))
+    return {**found, "per_class": dict(zip(examples.classes, counts.tolist(), strict=True))}
+
+
+def _made_with() -> dict[str, str]:
+    """Versions of what decides the figures, and the hardware, as far as JAX and Python know it."""
+    devices = jax.devices()
+    kind = devices[0].device_kind
+    if devices[0].platform == "cpu":
+        kind = f"{platform.machine()} CPU with {os.cpu_count()} cores"
+    versions = {"python": platform.python_version()}
+    for name in ("dnabert-jax", "jax", "flax", "optax"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # as of a checkout that is not installed
+            versions[name] = importlib.metadata.version(name)
+    return {**versions, "devices": f"{len(devices)} × {kind}"}
 
 
 def _digest(examples: Examples) -> str:

@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
-from dnabert_jax import stored
+from dnabert_jax import evaluation, stored
 from dnabert_jax.config import FinetuneConfig, FinetunedEncoderConfig, LabelledConfig, PretrainConfig
 from dnabert_jax.errors import InputError, Interrupted
+from dnabert_jax.evaluation import judged
 from dnabert_jax.training import finetune, loop, pretrain, workdir
 from dnabert_jax.training.state import State
 from tests import tiny
@@ -180,6 +182,19 @@ def test_leaves_its_result_pictures_and_classes(straight, config):
     assert json.loads((workdir / "classes.json").read_text()) == sorted(THREE)
     for picture in ("roc.png", "pr.png", "confusion.png"):
         assert (workdir / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_leaves_what_it_predicted_and_what_it_was_trained_on(straight, config):
+    workdir, classes = Path(config.workdir), tuple(sorted(THREE))
+    found = judged.read(workdir / judged.FILE, "single_label", classes)
+    figures = evaluation.figures("single_label", found.labels, found.predictions, classes)
+    assert figures == {name: straight.result[name] for name in figures}
+    assert found.ids == tuple(f"line {2 + number}" for number in range(45))
+    data = straight.result["data"]
+    assert {name: each["sequences"] for name, each in data.items()} == {"train": 90, "validation": 39, "test": 45}
+    assert data["train"]["per_class"] == {"ag": 30, "at": 30, "cg": 30}
+    assert len({each["digest"] for each in data.values()}) == 3
+    assert straight.result["made_with"]["jax"] == jax.__version__
 
 
 def test_evaluates_every_epoch_and_reports_between(straight, config):
