@@ -37,12 +37,13 @@ class Interval(NamedTuple):
     """The label column, or an empty string where none was asked for."""
 
 
-def bed(path: str | Path, label_column: int = 0) -> Iterator[Interval]:
+def bed(path: str | Path, label_column: int = 0, label_name: str = "label") -> Iterator[Interval]:
     """Rows of a BED file in file order, one in memory at a time.
 
     Args:
       path: plain or compressed BED with three columns or more, parted by tabs or blanks.
       label_column: 1-based column that holds a label; 0 reads none. Column 6 is the strand unless it is this one.
+      label_name: what the label is, for messages.
 
     Raises:
       InputError: naming the line: too few columns, coordinates that are no interval, a strand other than + - and .,
@@ -63,7 +64,7 @@ def bed(path: str | Path, label_column: int = 0) -> Iterator[Interval]:
         if label_column:
             label = fields[label_column - 1] if len(fields) >= label_column else ""
             if not label:
-                raise InputError(f"{at}: no label in column {label_column}, which is empty or absent")
+                raise InputError(f"{at}: no {label_name} in column {label_column}, which is empty or absent")
         strand = fields[5] if len(fields) > 5 and label_column != 6 else "."
         if strand not in ("+", "-", "."):
             raise InputError(f"{at}: strand {strand!r} in column 6; expected +, - or .")
