@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dnabert_jax import flags, recipes
-from dnabert_jax.commands import genome, models, splice
+from dnabert_jax.commands import genome, models, splice, tfbs
 from dnabert_jax.commands.notes import say
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
 
@@ -76,6 +76,7 @@ Command = Callable[[str, Arguments], None]
 
 TASKS: dict[str, Command] = {
     "splice": _function(splice.splice),
+    "tfbs": _function(tfbs.tfbs),
 }
 
 COMMANDS: dict[str, Command] = {

@@ -48,6 +48,7 @@ def test_help_of_the_tasks(capsys):
     [
         (["build", "--help"], ["--fasta", "--out", "--validation", "--min-length"]),
         (["task", "splice", "--help"], ["--fasta", "--gtf", "--out", "--window"]),
+        (["task", "tfbs", "--help"], ["--peaks", "--fasta", "--negatives", "--exclude", "--train.recipe"]),
         (["predict", "--help"], ["--model", "--input", "--output", "--long"]),
         (["embed", "--help"], ["--model", "--input", "--output", "--pool", "--pieces"]),
         (["train", "--help"], ["--workdir", "--loop.steps", "--data.path", "--encoder.k"]),
@@ -75,7 +76,7 @@ def test_help_of_a_command_lists_its_flags(arguments, flags, capsys):
                 "expected one of build, train, finetune, predict, embed, convert, task",
             ],
         ),
-        (["task", "tfbs"], ["dnabert task: unknown command 'tfbs'", "splice"]),
+        (["task", "histones"], ["dnabert task: unknown command 'histones'", "splice", "tfbs"]),
         (["train"], ["dnabert train: no recipe", "demo"]),
         (["train", "--loop.steps", "3"], ["dnabert train: no recipe"]),
         (["train", "demoo"], ["unknown recipe 'demoo'", "did you mean demo?"]),
