@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dnabert_jax import flags, recipes
-from dnabert_jax.commands import genome, models, splice, tfbs
+from dnabert_jax.commands import genome, models, promoter, splice, tfbs
 from dnabert_jax.commands.notes import say
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
 
@@ -75,6 +75,7 @@ def _task(program: str, arguments: Arguments) -> None:
 Command = Callable[[str, Arguments], None]
 
 TASKS: dict[str, Command] = {
+    "promoter": _function(promoter.promoter),
     "splice": _function(splice.splice),
     "tfbs": _function(tfbs.tfbs),
 }
