@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from dnabert_jax.config import Target
-from dnabert_jax.evaluation import classification, multi_label, regression
+from dnabert_jax.evaluation import classification, multi_label, pictures, regression
 
 _MODULES = {
     "single_label": classification,
@@ -42,21 +43,37 @@ def figures(target: Target, labels: np.ndarray, predictions: np.ndarray, classes
     return _MODULES[target].figures(labels, predictions, classes)
 
 
+def drawn(target: Target, labels: np.ndarray, predictions: np.ndarray, classes: tuple[str, ...]) -> dict[str, Figure]:
+    """Draws the pictures that show what the figures say.
+
+    Args:
+      target, labels, predictions, classes: as for `figures`.
+
+    Returns:
+      `roc` and `pr` of classes, with `confusion` where each example has one class; `scatter` of regression.
+
+    Raises:
+      InputError: there are no examples.
+      RunStopped: a prediction is no number.
+    """
+    return _MODULES[target].drawn(labels, predictions, classes)
+
+
 def draw(
     target: Target, labels: np.ndarray, predictions: np.ndarray, classes: tuple[str, ...], folder: str | Path
 ) -> list[Path]:
-    """Draws the pictures that show what the figures say.
+    """Writes the pictures of `drawn` as PNG files.
 
     Args:
       target, labels, predictions, classes: as for `figures`.
       folder: where the pictures go; made where missing. Those there are replaced.
 
     Returns:
-      The paths: `roc.png` and `pr.png` of classes, with `confusion.png` where each example has one class; `scatter.png`
-      of regression.
+      Their paths, such as `roc.png`.
 
     Raises:
       InputError: there are no examples.
       RunStopped: a prediction is no number, or a picture cannot be written.
     """
-    return _MODULES[target].draw(labels, predictions, classes, folder)
+    found = drawn(target, labels, predictions, classes)
+    return pictures.save({f"{name}.png": figure for name, figure in found.items()}, folder)

@@ -4,7 +4,6 @@ All of them work for two classes or more. With two, AUROC and AUPRC are those of
 label of 1 is); with more, the mean over the classes of each against the rest.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,31 +56,27 @@ def figures(labels: np.ndarray, probabilities: np.ndarray, classes: tuple[str, .
     }
 
 
-def draw(labels: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...], folder: str | Path) -> list[Path]:
+def drawn(labels: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...]) -> dict[str, Figure]:
     """Draws the ROC curves, the precision-recall curves and the confusion matrix.
 
     Args:
       labels, probabilities, classes: as for `figures`.
-      folder: where `roc.png`, `pr.png` and `confusion.png` go; made where missing. Pictures there are replaced.
 
     Returns:
-      The three paths.
+      `roc`, `pr` and `confusion`.
 
     Raises:
       InputError: there are no examples.
-      RunStopped: a probability is no number, or a picture cannot be written.
+      RunStopped: a probability is no number.
     """
     labels, probabilities = checked(labels, probabilities, classes)
     among = [1] if len(classes) == 2 else range(len(classes))
     of_classes = [(classes[number], labels == number, probabilities[:, number]) for number in among]
-    return pictures.save(
-        {
-            "roc.png": curves.roc(of_classes),
-            "pr.png": curves.precision_recall(of_classes),
-            "confusion.png": _draw_confusion(labels, probabilities, classes),
-        },
-        folder,
-    )
+    return {
+        "roc": curves.roc(of_classes),
+        "pr": curves.precision_recall(of_classes),
+        "confusion": _draw_confusion(labels, probabilities, classes),
+    }
 
 
 _MOST_COUNTED = 12

@@ -4,13 +4,13 @@ Each class is a question of its own, answered with yes where its probability is 
 is the mean over the classes that have examples.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from sklearn.metrics import f1_score
 
-from dnabert_jax.evaluation import curves, macro, one_class, pictures
+from dnabert_jax.evaluation import curves, macro, one_class
 from dnabert_jax.evaluation.predictions import checked
 
 _HALF = 0.5
@@ -50,20 +50,19 @@ def figures(labels: np.ndarray, probabilities: np.ndarray, classes: tuple[str, .
     }
 
 
-def draw(labels: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...], folder: str | Path) -> list[Path]:
+def drawn(labels: np.ndarray, probabilities: np.ndarray, classes: tuple[str, ...]) -> dict[str, Figure]:
     """Draws the ROC curves and the precision-recall curves of the classes.
 
     Args:
       labels, probabilities, classes: as for `figures`.
-      folder: where `roc.png` and `pr.png` go; made where missing. Pictures there are replaced.
 
     Returns:
-      The two paths.
+      `roc` and `pr`.
 
     Raises:
       InputError: there are no examples.
-      RunStopped: a probability is no number, or a picture cannot be written.
+      RunStopped: a probability is no number.
     """
     has_class, probabilities = checked(labels, probabilities, classes)
     of_classes = list(zip(classes, has_class.T > 0, probabilities.T, strict=True))
-    return pictures.save({"roc.png": curves.roc(of_classes), "pr.png": curves.precision_recall(of_classes)}, folder)
+    return {"roc": curves.roc(of_classes), "pr": curves.precision_recall(of_classes)}

@@ -1,7 +1,6 @@
 """How good predicted numbers are: errors and correlations, and a picture of predicted against true values."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,22 +42,21 @@ def figures(labels: np.ndarray, predictions: np.ndarray, classes: tuple[str, ...
     return found if len(classes) == 1 else {**found, "per_value": dict(zip(classes, of_values, strict=True))}
 
 
-def draw(labels: np.ndarray, predictions: np.ndarray, classes: tuple[str, ...], folder: str | Path) -> list[Path]:
+def drawn(labels: np.ndarray, predictions: np.ndarray, classes: tuple[str, ...]) -> dict[str, Figure]:
     """Draws the predicted against the true values, one panel for each of the first 16 values.
 
     Args:
       labels, predictions, classes: as for `figures`.
-      folder: where `scatter.png` goes; made where missing. A picture there is replaced.
 
     Returns:
-      The path.
+      `scatter`.
 
     Raises:
       InputError: there are no examples.
-      RunStopped: a prediction is no number, or the picture cannot be written.
+      RunStopped: a prediction is no number.
     """
     labels, predictions = checked(labels, predictions, classes)
-    return pictures.save({"scatter.png": _scatter(labels, predictions, classes)}, folder)
+    return {"scatter": _scatter(labels, predictions, classes)}
 
 
 def _of_value(true: np.ndarray, predicted: np.ndarray) -> dict[str, float | None]:
@@ -87,7 +85,7 @@ def _scatter(labels: np.ndarray, predictions: np.ndarray, classes: tuple[str, ..
     for number, axes in enumerate(panels[:drawn]):
         true, predicted = labels[:, number], predictions[:, number]
         found = _of_value(true, predicted)
-        axes.scatter(true, predicted, s=12, color=pictures.COLOURS[0], alpha=opacity, linewidths=0)
+        axes.scatter(true, predicted, s=12, color=pictures.COLOURS[0], alpha=opacity, linewidths=0, rasterized=True)
         ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
         axes.plot(ends, ends, color="0.6", linewidth=1, linestyle=(0, (1, 3)), zorder=1)
         said = ", ".join(

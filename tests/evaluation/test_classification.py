@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from dnabert_jax import evaluation
 from dnabert_jax.errors import InputError, RunStopped
 from dnabert_jax.evaluation import classification
 
@@ -184,7 +185,7 @@ def test_no_examples_and_no_numbers_are_told_apart():
 def test_the_pictures_are_drawn(tmp_path, classes):
     labels, probabilities = examples(classes, count=90, decimals=3)
     names = tuple(f"class {number}" for number in range(classes))
-    paths = classification.draw(labels, probabilities, names, tmp_path / "new")
+    paths = evaluation.draw("single_label", labels, probabilities, names, tmp_path / "new")
     assert [path.name for path in paths] == ["roc.png", "pr.png", "confusion.png"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in paths)
     for path in paths:
@@ -195,12 +196,12 @@ def test_the_pictures_are_drawn(tmp_path, classes):
 
 def test_names_that_mean_something_to_the_drawing_library_are_drawn_as_they_are(tmp_path):
     labels, probabilities = examples(4)
-    classification.draw(labels, probabilities, ("$x^{", "_hidden", "n" * 200, r"\frac"), tmp_path)
+    evaluation.draw("single_label", labels, probabilities, ("$x^{", "_hidden", "n" * 200, r"\frac"), tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_examples_of_one_class_still_give_pictures(tmp_path):
-    classification.draw(np.zeros(5, int), np.tile([0.9, 0.1], (5, 1)), ("no", "yes"), tmp_path)
+    evaluation.draw("single_label", np.zeros(5, int), np.tile([0.9, 0.1], (5, 1)), ("no", "yes"), tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -208,4 +209,4 @@ def test_a_picture_that_cannot_be_written_stops_the_run(tmp_path):
     (tmp_path / "file").write_text("")
     labels, probabilities = examples(2)
     with pytest.raises(RunStopped, match=r"roc\.png"):
-        classification.draw(labels, probabilities, ("no", "yes"), tmp_path / "file")
+        evaluation.draw("single_label", labels, probabilities, ("no", "yes"), tmp_path / "file")

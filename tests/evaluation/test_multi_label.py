@@ -8,6 +8,7 @@ import pytest
 from matplotlib.image import imread
 from sklearn import metrics
 
+from dnabert_jax import evaluation
 from dnabert_jax.errors import InputError, RunStopped
 from dnabert_jax.evaluation import multi_label
 
@@ -125,10 +126,10 @@ def test_no_examples_and_no_numbers_are_told_apart():
 @pytest.mark.parametrize("classes", [1, 2, 20])
 def test_the_pictures_are_drawn(tmp_path, classes):
     labels, probabilities = examples(classes)
-    paths = multi_label.draw(labels, probabilities, tuple(map(str, range(classes))), tmp_path / "new")
+    paths = evaluation.draw("multi_label", labels, probabilities, tuple(map(str, range(classes))), tmp_path / "new")
     assert [path.name for path in paths] == ["roc.png", "pr.png"]
     assert all(min(imread(path).shape[:2]) > 300 for path in paths)
 
 
 def test_classes_without_examples_still_give_pictures(tmp_path):
-    assert len(multi_label.draw(np.zeros((3, 2)), np.full((3, 2), 0.1), ("a", "b"), tmp_path)) == 2
+    assert len(evaluation.draw("multi_label", np.zeros((3, 2)), np.full((3, 2), 0.1), ("a", "b"), tmp_path)) == 2

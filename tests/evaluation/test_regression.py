@@ -9,6 +9,7 @@ from matplotlib.image import imread
 from scipy import stats
 from sklearn import metrics
 
+from dnabert_jax import evaluation
 from dnabert_jax.errors import InputError, RunStopped
 from dnabert_jax.evaluation import regression
 
@@ -124,17 +125,19 @@ def test_no_examples_and_no_numbers_are_told_apart():
 @pytest.mark.parametrize("values", [1, 2, 5, 18])
 def test_the_picture_is_drawn(tmp_path, values):
     labels, predictions = examples(values)
-    (path,) = regression.draw(labels, predictions, tuple(f"$_{number}" for number in range(values)), tmp_path / "new")
+    (path,) = evaluation.draw(
+        "regression", labels, predictions, tuple(f"$_{number}" for number in range(values)), tmp_path / "new"
+    )
     assert path.name == "scatter.png"
     assert min(imread(path).shape[:2]) > 300
 
 
 def test_values_that_are_all_the_same_still_give_a_picture(tmp_path):
-    regression.draw(np.ones((3, 1)), np.ones((3, 1)), ("value",), tmp_path)
+    evaluation.draw("regression", np.ones((3, 1)), np.ones((3, 1)), ("value",), tmp_path)
     assert (tmp_path / "scatter.png").exists()
 
 
 def test_a_picture_that_cannot_be_written_stops_the_run(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunStopped, match=r"scatter\.png"):
-        regression.draw(*examples(1), ("value",), tmp_path / "file")
+        evaluation.draw("regression", *examples(1), ("value",), tmp_path / "file")
