@@ -1,4 +1,4 @@
-"""What a user sees on stderr while a genome is built: a bar with bases per second, or now and then a plain line."""
+"""What a user sees on stderr while a genome is gone through: a bar with bases per second, or now and then a line."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,31 +12,33 @@ from rich.progress import Progress as Bar
 from dnabert_jax.data.build import Progress
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SLOW = 100_000  # bases a second, as when a model reads them
 
 
 @contextmanager
-def shown(console: Console | None = None) -> Iterator[Callable[[Progress], None]]:
-    """Shows how far a build is.
+def shown(console: Console | None = None, doing: str = "building") -> Iterator[Callable[[Progress], None]]:
+    """Shows how far a build, or another passage through a genome, is.
 
     Args:
       console: where to; None is stderr. A terminal gets a bar, anything else a plain line every ten seconds.
+      doing: what is shown.
 
     Yields:
       What `build.build` takes as `progress`.
     """
     console = console or Console(stderr=True)
     if console.is_terminal and not console.is_dumb_terminal:
-        with _bar(console) as update:
+        with _bar(console, doing) as update:
             yield update
     else:
-        yield _lines(console)
+        yield _lines(console, doing)
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Callable[[Progress], None]]:
+def _bar(console: Console, doing: str) -> Iterator[Callable[[Progress], None]]:
     columns = (
         SpinnerColumn(),
-        TextColumn("building {task.description}"),
+        TextColumn(doing + " {task.description}"),
         BarColumn(),
         TextColumn("{task.fields[figures]}"),
         TimeElapsedColumn(),
@@ -59,7 +61,7 @@ def _bar(console: Console) -> Iterator[Callable[[Progress], None]]:
         yield update
 
 
-def _lines(console: Console) -> Callable[[Progress], None]:
+def _lines(console: Console, doing: str) -> Callable[[Progress], None]:
     figures = _Figures()
     last: float | None = None
 
@@ -71,7 +73,7 @@ def _lines(console: Console) -> Callable[[Progress], None]:
             last = now
         elif now - last >= _SECONDS_BETWEEN_LINES:
             last = now
-            line = f"building: record {progress.record}, {shown}"
+            line = f"{doing}: record {progress.record}, {shown}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return update
@@ -87,4 +89,5 @@ class _Figures:
         now = time.monotonic()
         start, before = self._first = self._first or (now, bases)
         rate = (bases - before) / (now - start) if now > start else 0.0
-        return f"{bases / 1e6:,.1f} million bases, {rate / 1e6:,.1f} million bases/s"
+        digits = 1 if not rate or rate >= _SLOW else 4
+        return f"{bases / 1e6:,.1f} million bases, {rate / 1e6:,.{digits}f} million bases/s"

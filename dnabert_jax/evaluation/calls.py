@@ -13,7 +13,7 @@ correlation coefficient alone, and there are so many that it is near the geometr
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,8 +21,6 @@ import numpy as np
 
 REACH = 500
 """Bases on either side of a TSS that count as its promoter; with the TSS itself they are 1,001."""
-
-STRANDS = ("+", "-")
 
 
 class Stretch(NamedTuple):
@@ -35,7 +33,7 @@ class Stretch(NamedTuple):
 
 
 class Site(NamedTuple):
-    """A TSS: the 0-based position of the first transcribed base. A strand of `.` is either."""
+    """A TSS: the 0-based position of the first transcribed base."""
 
     record: str
     position: int
@@ -100,9 +98,9 @@ def count(
     inside = _covered(sites, scanned)
     there = [site for site, is_inside in zip(sites, inside) if is_inside]
     successes, found = 0, np.zeros(len(there), bool)
-    numbers_of = _numbers(there)
+    sites_on = _by_strand(enumerate(there), key=lambda each: each[1])
     for place, here in _by_strand(called).items():
-        numbers = numbers_of[place]
+        numbers = [number for number, _ in sites_on[place]]
         region, at = _meetings(here, np.array([there[i].position for i in numbers], np.int64), reach)
         successes += len(np.unique(region))
         found[np.array(numbers, np.int64)[at]] = True
@@ -116,20 +114,11 @@ def count(
     )
 
 
-def _by_strand(stretches: list[Stretch]) -> dict[tuple[str, str], list[Stretch]]:
-    """Stretches by (record, strand)."""
+def _by_strand(items: Iterable[Any], key: Callable[[Any], Any] = lambda each: each) -> dict[tuple[str, str], list[Any]]:
+    """Stretches or sites by (record, strand), without any where there is none."""
     found = defaultdict(list)
-    for each in stretches:
-        found[each.record, each.strand].append(each)
-    return found
-
-
-def _numbers(sites: list[Site]) -> dict[tuple[str, str], list[int]]:
-    """Which TSSs count on each (record, strand)."""
-    found = defaultdict(list)
-    for number, site in enumerate(sites):
-        for strand in STRANDS if site.strand == "." else site.strand:
-            found[site.record, strand].append(number)
+    for each in items:
+        found[key(each).record, key(each).strand].append(each)
     return found
 
 
@@ -152,10 +141,10 @@ def _meetings(regions: list[Stretch], positions: np.ndarray, reach: int) -> tupl
 def _covered(sites: list[Site], scanned: list[Stretch]) -> np.ndarray:
     """Whether each TSS lies in what was scanned of its strand: bool[sites]."""
     inside = np.zeros(len(sites), bool)
-    numbers_of = _numbers(sites)
+    sites_on = _by_strand(enumerate(sites), key=lambda each: each[1])
     for place, here in _by_strand(scanned).items():
         starts, ends = np.array(sorted((each.start, each.end) for each in here), np.int64).T
-        numbers = numbers_of[place]
+        numbers = [number for number, _ in sites_on[place]]
         positions = np.array([sites[i].position for i in numbers], np.int64)
         before = np.searchsorted(starts, positions, side="right") - 1
         inside[numbers] |= (before >= 0) & (positions < ends[before])
@@ -165,9 +154,7 @@ def _covered(sites: list[Site], scanned: list[Stretch]) -> np.ndarray:
 def _rightly_quiet(called: list[Stretch], sites: list[Site], scanned: list[Stretch], reach: int) -> int:
     """Scanned bases, of both strands together, that were not called and lie within reach of no TSS."""
     near = [
-        Stretch(site.record, max(site.position - reach, 0), site.position + reach + 1, strand)
-        for site in sites
-        for strand in (STRANDS if site.strand == "." else site.strand)
+        Stretch(site.record, max(site.position - reach, 0), site.position + reach + 1, site.strand) for site in sites
     ]
     taken = [*called, *near]
     return _union([*scanned, *taken]) - _union(taken)

@@ -22,9 +22,7 @@ _places = st.tuples(st.sampled_from("ab"), st.sampled_from("+-"))
 _many = st.dictionaries(_places, st.lists(st.integers(0, LENGTH), max_size=8), max_size=4).map(
     lambda cuts: [each for place, values in cuts.items() for each in _disjoint(values, *place)]
 )
-_sites = st.lists(
-    st.builds(Site, st.sampled_from("ab"), st.integers(0, LENGTH - 1), st.sampled_from("+-.")), max_size=8
-)
+_sites = st.lists(st.builds(Site, st.sampled_from("ab"), st.integers(0, LENGTH - 1), st.sampled_from("+-")), max_size=8)
 
 
 def _slowly(called, sites, scanned):
@@ -34,19 +32,18 @@ def _slowly(called, sites, scanned):
         return {(stretch.record, stretch.strand, at) for at in range(stretch.start, stretch.end)}
 
     def of_site(site, reach):
-        strands = "+-" if site.strand == "." else site.strand
         around = range(site.position - reach, site.position + reach + 1)
-        return [{(site.record, strand, at) for at in around} for strand in strands]
+        return {(site.record, site.strand, at) for at in around}
 
     everything = set().union(*map(bases, scanned))
-    there = [site for site in set(sites) if any(each & everything for each in of_site(site, 0))]
+    there = [site for site in set(sites) if of_site(site, 0) & everything]
     successes, found = set(), set()
     for region in called:
         for site in there:
-            if any(len(bases(region) & each) > len(bases(region)) / 2 for each in of_site(site, REACH)):
+            if len(bases(region) & of_site(site, REACH)) > len(bases(region)) / 2:
                 successes.add(region)
                 found.add(site)
-    quiet = everything.difference(*map(bases, called), *(each for site in there for each in of_site(site, REACH)))
+    quiet = everything.difference(*map(bases, called), *(of_site(site, REACH) for site in there))
     return len(successes), len(called) - len(successes), len(there) - len(found), len(quiet) // WINDOW, len(there)
 
 
