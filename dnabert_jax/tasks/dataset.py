@@ -68,6 +68,13 @@ class Separation:
     overlapping: int = 0
     """That shared bases of the genome with one of another split."""
 
+    def __add__(self, other: "Separation") -> "Separation":
+        return Separation(
+            self.repeated + other.repeated,
+            self.across_splits + other.across_splits,
+            self.overlapping + other.overlapping,
+        )
+
 
 def name(place: Place) -> str:
     """The id of the window at a place: `record:start-end(strand)`, 0-based and half-open."""

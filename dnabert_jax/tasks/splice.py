@@ -1,73 +1,151 @@
-"""Splice sites from a genome and its annotation: donor, acceptor or neither.
+"""Examples of splice sites from a genome and its annotation: donor, acceptor or neither.
 
 Windows are centred on the border of exon and intron, so the GT with which an intron begins follows the middle of every
 donor window, and the AG with which it ends precedes the middle of every acceptor window. The windows labelled neither
-carry a GT or an AG at just that place, come from the same genes, and are no annotated site: a model has to look at more
-than two bases. The task is that of SpliceFinder (Wang et al. 2019), 400 bases by default as there.
+come from the same genes: decoys, which carry a GT or an AG at just that place and are no annotated site, so that a
+model has to look at more than two bases, and the interiors of exons and introns. The task is that of SpliceFinder (Wang
+et al. 2019), 400 bases by default as there.
 """
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import bioframe
 import numpy as np
-import pandas as pd
 
-from dnabert_jax import kmers
-from dnabert_jax.data import annotation, regions
+from dnabert_jax.data import regions
 from dnabert_jax.data.fasta import IndexedFasta
 from dnabert_jax.errors import InputError
-from dnabert_jax.tasks import splice_dataset, splits
-from dnabert_jax.tasks.splice_dataset import (
-    ACCEPTOR,
-    CLASSES,
-    DONOR,
-    NEITHER,
-    SITE_KINDS,
-    Example,
-    Options,
-    Summary,
-    few,
-)
-from dnabert_jax.tasks.windows import Locus, Reading, Windows
+from dnabert_jax.tasks import dataset, splice_sites, splits, windows
+from dnabert_jax.tasks.dataset import Example, Separation
+from dnabert_jax.tasks.splice_sites import ACCEPTOR, DONOR, Annotated, Locus
+from dnabert_jax.tasks.windows import Reading, Windows
 
-# The two bases at the border of each kind of site, and how many places before the border they begin.
-_SIGNALS = {DONOR: ((kmers.G, kmers.T), 0), ACCEPTOR: ((kmers.A, kmers.G), 2)}
+NEITHER = "neither"
+CLASSES = (DONOR, ACCEPTOR, NEITHER)
+SITE_LABELS = (DONOR, ACCEPTOR)
+
+NEGATIVES = ("decoy", "exon", "intron")
+"""What windows labelled neither may be."""
+
+_DECOYS = {DONOR: "GT decoy", ACCEPTOR: "AG decoy"}
+_REASONS = ("past the end", "unknown bases", "not canonical", "between splits")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the examples are made."""
+
+    window: int = 400
+    """Bases in an example; even."""
+    negatives: tuple[str, ...] = ("decoy", "decoy", "exon", "intron")
+    """Kinds of windows labelled neither, in turn; one that is named twice gets twice the share."""
+    negatives_per_site: int = 1
+    keep_non_canonical: bool = False
+    allow_mismatch: bool = False
+    """Go on where fewer than half of the introns read GT..AG."""
+    choice: splits.Choice = field(default_factory=splits.Choice)
+
+    def __post_init__(self) -> None:
+        if self.window < 8 or self.window % 2:
+            raise InputError(f"window is {self.window}; expected an even number of 8 or more")
+        unknown = [kind for kind in self.negatives if kind not in NEGATIVES]
+        if unknown or not self.negatives:
+            raise InputError(
+                f"negatives are {', '.join(self.negatives) or 'none'}; expected some of {', '.join(NEGATIVES)}"
+            )
+        if self.negatives_per_site < 1:
+            raise InputError(f"negatives per site are {self.negatives_per_site}; expected 1 or more")
+
+    @property
+    def half(self) -> int:
+        """Bases on either side of a border."""
+        return self.window // 2
+
+    @property
+    def away(self) -> int:
+        """Bases from the middle of an interior window to the next annotated site, at least: 20 for 400."""
+        return max(self.window // 20, 1)
+
+
+@dataclass
+class Summary:
+    """What was made of a genome and its annotation."""
+
+    exons: int = 0
+    unstranded_exons: int = 0
+    """Rows without a strand, which were left out."""
+    unmatched_records: tuple[str, ...] = ()
+    """Records of the annotation that the FASTA lacks."""
+    introns: int = 0
+    """Between consecutive exons, counted once for each transcript."""
+    distinct_introns: int = 0
+    canonical_introns: int = 0
+    """Of the distinct ones, those that read GT..AG."""
+    sites: dict[str, int] = field(default_factory=dict)
+    """Distinct donors and acceptors."""
+    non_canonical: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SITE_LABELS, 0))
+    """Those that do not read GT or AG, of the ones whose windows are inside their record and known."""
+    dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_REASONS, 0))
+    """Sites that gave no example, by reason."""
+    missing_negatives: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NEGATIVES, 0))
+    """Windows labelled neither that genes were too short to give, by kind."""
+    separation: Separation = field(default_factory=Separation)
+    """Examples that were left out to keep splits apart, and repeated ones."""
+    examples: dict[str, dict[str, int]] = field(
+        default_factory=lambda: {name: dict.fromkeys(CLASSES, 0) for name in splits.NAMES}
+    )
+    """Examples by split and class."""
+    two_letters: dict[str, float] = field(default_factory=dict)
+    """Accuracy, by split, of a rule that sees only the bases at the border: GT is a donor, AG an acceptor."""
+    where: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Stretches of each split that was asked for, 1-based and inclusive."""
+
+    def __str__(self) -> str:
+        """A line for each split that has examples, then what gave none."""
+        lines = [
+            f"{name}: {', '.join(f'{count:,} {label}' for label, count in counts.items())}"
+            for name, counts in self.examples.items()
+            if any(counts.values())
+        ]
+        odd = ", ".join(f"{count:,} {label}s" for label, count in self.non_canonical.items())
+        lines.append(f"non-canonical sites: {odd}")
+        dropped = [f"{count:,} {reason}" for reason, count in self.dropped.items() if count]
+        lines.append(f"dropped sites: {', '.join(dropped) or 'none'}")
+        apart = self.separation
+        lines.append(
+            f"left out: {apart.repeated:,} repeated, {apart.across_splits:,} identical to one of another split, "
+            f"{apart.overlapping:,} overlapping one of another split"
+        )
+        if any(self.missing_negatives.values()):
+            missing = ", ".join(f"{count:,} {kind}" for kind, count in self.missing_negatives.items() if count)
+            lines.append(f"negatives that genes were too short to give: {missing}")
+        return "\n".join(lines)
 
 
 def make(
     fasta: str | Path,
     gtf: str | Path,
     out: str | Path,
+    options: Options,
     *,
-    window: int = 400,
-    validation: Sequence[str] = (),
-    test: Sequence[str] = (),
-    negatives_per_site: int = 1,
-    keep_non_canonical: bool = False,
-    seed: int = 0,
     overwrite: bool = False,
     say: Callable[[str], None] = regions.note,
 ) -> Summary:
-    """Writes labelled windows around splice sites, `train.tsv`, `validation.tsv` and `test.tsv`, and a README.
+    """Writes labelled windows around splice sites: TSV files, a TFDS dataset, and a README (`dataset.write`).
 
     A site that several transcripts share is one example. Windows that reach past the end of a record, hold an N, lie
-    across a border between two splits or repeat the sequence of an earlier one are dropped and counted.
+    across a border between two splits or repeat the sequence of an earlier one are left out and counted.
 
     Args:
       fasta: the genome; plain or bgzip.
       gtf: its exons, GTF or GFF3. Its `chr20` is the genome's `20`, and the other way round.
       out: folder to make; its parents are made too.
-      window: bases in an example; even.
-      validation: records or regions (`20` or `20:1-5000000`) for validation.
-      test: the same for the test. Where neither is given, 80, 10 and 10 % of the sites in genome order, cut between
-        genes. Where only one is, the other split has no file.
-      negatives_per_site: windows with GT (or AG) labelled neither for each donor (or acceptor), from the same genes.
-      keep_non_canonical: keep sites that do not read GT or AG. They are about one in seventy, many of them errors of
-        annotation, and the absence of the two letters gives them away.
-      seed: of the choice of negatives; the same arguments give the same files.
+      options: how. Where no regions are named, the splits are 80, 10 and 10 % of the sites in genome order, or drawn,
+        cut between genes. Where they are named for one split only, the other has no file.
       overwrite: replace `out` if it holds an earlier result and nothing else.
       say: is told, in one line each, what the user should know.
 
@@ -75,236 +153,266 @@ def make(
       Summary.
 
     Raises:
-      InputError: as the readers of the formats; an annotation with no record of the FASTA's, past the end of one, or
-        without introns; a genome on which most sites do not read GT or AG; an option out of range; a split without
-        examples; or an `out` that holds other files.
+      InputError: as the readers of the formats and `splice_sites.read`; a genome on which most introns do not read
+        GT..AG, unless that is allowed; a split without examples of a class; or an `out` that holds other files.
       RunStopped: the files could not be written.
     """
-    options = Options(Path(fasta).name, Path(gtf).name, window, negatives_per_site, keep_non_canonical, seed)
     out = Path(os.path.abspath(out))
-    splice_dataset.require_free(out, overwrite)
+    dataset.require_free(out, overwrite)
     with IndexedFasta(fasta) as genome:
         lengths = {name: genome.length(name) for name in genome.names}
-        summary = Summary()
-        exons = _exons_on(lengths, fasta, gtf, summary, say)
-        sites = _sites(annotation.introns(exons), gtf, summary)
-        genes = _genes(exons)
-        if validation or test:
-            territories = splits.by_region(validation, test, lengths, say)
-        else:
-            territories = splits.by_islands(_islands(genes, sites, lengths), lengths)
-        for split, name in enumerate(splits.NAMES):
-            summary.split_regions[name] = tuple(map(str, territories.regions(split)))
-        windows = Windows(genome, lengths, territories, window // 2)
-        examples = _examples(windows, _loci(genes, lengths), sites, options, summary)
-    _require_signals(summary, fasta, gtf, keep_non_canonical)
-    expected = [
-        name for name, given in zip(splits.NAMES, (True, validation, test)) if given or not (validation or test)
-    ]
-    _require_examples(summary, gtf, expected)
+        annotated = splice_sites.read(gtf, lengths, fasta, say)
+        examples, summary = collect(genome, annotated, options, f"{gtf}", f"{fasta}", say)
+    examples.sort(key=lambda each: (each.place.record, each.place.start, each.place.strand, each.label))
     order = {name: number for number, name in enumerate(lengths)}
-    examples.sort(key=lambda each: (order[each.record], each.border, each.strand, each.label))
-    splice_dataset.write(out, examples, options, summary)
+    examples.sort(key=lambda each: order[each.place.record])
+    dataset.write(
+        out,
+        task="splice",
+        classes=CLASSES,
+        examples=examples,
+        readme=_readme(Path(fasta).name, Path(gtf).name, options, summary),
+        separation=summary.separation,
+        where=summary.where,
+    )
     return summary
 
 
-def _exons_on(
-    lengths: Mapping[str, int], fasta: str | Path, gtf: str | Path, summary: Summary, say: Callable[[str], None]
-) -> pd.DataFrame:
-    """The annotated exons under the FASTA's own record names, without those on records that it lacks."""
-    exons = annotation.exons(gtf)
-    names, missing = {}, []
-    for wanted in exons.record.unique():
-        try:
-            name = regions.match_name(wanted, lengths)
-        except InputError as error:
-            raise InputError(f"{gtf}: {error}") from None
-        if name is None:
-            missing.append(wanted)
-            continue
-        names[wanted] = name
-        if name != wanted:
-            say(f"{wanted} of {gtf} is taken to be record {name} of {fasta}")
-    if not names:
-        raise InputError(
-            f"{gtf}: none of its records ({few(missing)}) is in {fasta} ({few(list(lengths))}); expected the "
-            "annotation of this genome"
-        )
-    if missing:
-        say(f"{gtf}: {len(missing)} records are not in {fasta} and were left out: {few(missing)}")
-    exons = exons[exons.record.isin(names)].assign(record=lambda table: table.record.map(names))
-    past = exons[exons.end > exons.record.map(lengths)]
-    if len(past):
-        row = past.iloc[0]
-        raise InputError(
-            f"{gtf}: line {row.line}: an exon that ends at {row.end}; expected at most {lengths[row.record]}, the end "
-            f"of record {row.record} of {fasta}"
-        )
-    summary.exons = len(exons)
-    summary.unstranded_exons = int((exons.strand == ".").sum())
-    summary.unmatched_records = tuple(missing)
-    if summary.unstranded_exons:
-        say(f"{gtf}: {summary.unstranded_exons} exons have no strand and were left out")
-    return exons
+def collect(
+    genome: IndexedFasta,
+    annotated: Annotated,
+    options: Options,
+    gtf: str,
+    fasta: str,
+    say: Callable[[str], None] = regions.note,
+) -> tuple[list[Example], Summary]:
+    """The examples of a genome, all sites before all negatives, kept apart by `dataset.distinct`.
 
+    Args:
+      genome: the genome.
+      annotated: its sites, as `splice_sites.read` gives them.
+      options: how.
+      gtf: the annotation's file, for messages.
+      fasta: the genome's file, for messages.
+      say: as in `make`.
 
-def _sites(introns: pd.DataFrame, gtf: str | Path, summary: Summary) -> pd.DataFrame:
-    """Distinct sites: record, strand, kind, border."""
-    if introns.empty:
-        raise InputError(f"{gtf}: no introns; expected genes with two exons or more")
-    forward = introns.strand == "+"
-    donors = introns[["record", "strand"]].assign(kind=DONOR, border=introns.start.where(forward, introns.end))
-    acceptors = introns[["record", "strand"]].assign(kind=ACCEPTOR, border=introns.end.where(forward, introns.start))
-    sites = pd.concat([donors, acceptors], ignore_index=True).drop_duplicates(ignore_index=True)
-    summary.introns = len(introns)
-    summary.sites = {CLASSES[kind]: int((sites.kind == kind).sum()) for kind in SITE_KINDS}
-    return sites
-
-
-def _genes(exons: pd.DataFrame) -> pd.DataFrame:
-    """From the first to the last base of each transcript, or of each gene where transcripts are not told."""
-    owner = exons.transcript.where(exons.transcript != "", exons.gene)
-    stranded = exons.assign(owner=owner)[exons.strand != "."]
-    spans = stranded.groupby(["record", "strand", "owner"], as_index=False, sort=False)
-    return spans.agg(start=("start", "min"), end=("end", "max"))
-
-
-def _clustered(genes: pd.DataFrame) -> pd.DataFrame:
-    """Stretches of genes that overlap on one strand: record, strand, start, end."""
-    found = bioframe.cluster(genes, min_dist=None, cols=("record", "start", "end"), on=["strand"])
-    found = found[["record", "strand", "cluster_start", "cluster_end"]].drop_duplicates()
-    return found.rename(columns={"cluster_start": "start", "cluster_end": "end"})
-
-
-def _loci(genes: pd.DataFrame, lengths: Mapping[str, int]) -> list[Locus]:
-    order = {name: number for number, name in enumerate(lengths)}
-    rows = _clustered(genes).itertuples(index=False)
-    loci = [Locus(row.record, row.strand, int(row.start), int(row.end)) for row in rows]
-    return sorted(loci, key=lambda locus: (order[locus.record], locus.start, locus.strand))
-
-
-def _islands(
-    genes: pd.DataFrame, sites: pd.DataFrame, lengths: Mapping[str, int]
-) -> Iterator[tuple[str, int, int, int]]:
-    """Stretches of overlapping genes on either strand with the sites in them, in genome order."""
-    islands = _clustered(genes.assign(strand="."))
-    for record in lengths:
-        here = islands[islands.record == record].sort_values("start")
-        borders = np.sort(sites.border[sites.record == record].to_numpy())
-        for start, end in zip(here.start, here.end):
-            inside = np.searchsorted(borders, end) - np.searchsorted(borders, start)
-            if inside:
-                yield record, int(start), int(end), int(inside)
-
-
-def _examples(
-    windows: Windows, loci: list[Locus], sites: pd.DataFrame, options: Options, summary: Summary
-) -> list[Example]:
-    """All sites first, then the negatives, so that no negative takes the place of a site of the same sequence."""
-    none = np.zeros(0, np.int64)
-    by_kind = {key: np.sort(table.border.to_numpy()) for key, table in sites.groupby(["record", "strand", "kind"])}
-    annotated = {
-        locus: [_within(by_kind.get((locus.record, locus.strand, kind), none), locus) for kind in SITE_KINDS]
-        for locus in loci
-    }
-    seen: set[bytes] = set()
-    examples: list[Example] = []
-    counts: dict[Locus, Counter] = {}
-    for locus in loci:
-        if any(map(len, annotated[locus])):
-            found = _positives(windows.around(locus), annotated[locus], options, seen, summary)
-            counts[locus] = Counter((example.label, example.split) for example in found)
-            examples += found
-    rng = np.random.default_rng(options.seed)
-    for locus, wanted in counts.items():
-        reading = windows.around(locus)
-        for (kind, split), count in wanted.items():
-            count *= options.negatives_per_site
-            found = _negatives(reading, kind, split, count, np.concatenate(annotated[locus]), seen, rng)
-            summary.missing_negatives += count - len(found)
-            examples += found
+    Raises:
+      InputError: as `make`, but for what is written.
+    """
+    territories = splits.territories(options.choice, annotated.islands(), annotated.lengths, say)
+    around = Windows(genome, annotated.lengths, territories, options.half)
+    summary = _summary(annotated)
+    summary.where = territories.where(options.choice)
+    positives = []
+    for locus in annotated.loci:
+        starts, ends = annotated.intron_ends(locus)
+        if len(starts):
+            reading = around.around(locus)
+            read = splice_sites.canonical(reading, starts, DONOR) & splice_sites.canonical(reading, ends, ACCEPTOR)
+            summary.canonical_introns += int(read.sum())
+            positives += _positives(reading, annotated, options, summary)
+    _require_match(summary, options, gtf, fasta, say)
+    positives, before = dataset.distinct(positives)
+    negatives = list(_negatives(positives, annotated, around, options, summary))
+    examples, after = dataset.distinct([*positives, *negatives])
+    summary.separation = before + after
     for example in examples:
-        summary.examples[splits.NAMES[example.split]][CLASSES[example.label]] += 1
-    return examples
+        summary.examples[splits.NAMES[example.split]][example.label] += 1
+    summary.two_letters = _two_letters(examples)
+    return examples, summary
 
 
-def _within(borders: np.ndarray, locus: Locus) -> np.ndarray:
-    return borders[np.searchsorted(borders, locus.start) : np.searchsorted(borders, locus.end, side="right")]
+def example(reading: Reading, border: int, label: str, kind: str, split: int) -> Example:
+    """The window around a border in a locus as an example."""
+    locus = reading.locus
+    place = windows.at(locus.record, border, locus.strand, reading.half)
+    return Example(label, int(split), reading.bases(border).tobytes(), kind, place, dataset.name(place))
 
 
-def _positives(
-    reading: Reading, annotated: list[np.ndarray], options: Options, seen: set[bytes], summary: Summary
-) -> list[Example]:
-    """Examples of the annotated sites of a locus, borders by kind; each sequence once."""
+def _summary(annotated: Annotated) -> Summary:
+    introns, sites = annotated.introns, annotated.sites
+    return Summary(
+        exons=len(annotated.exons),
+        unstranded_exons=int((annotated.exons.strand == ".").sum()),
+        unmatched_records=annotated.unmatched,
+        introns=len(introns),
+        distinct_introns=len(introns[["record", "strand", "start", "end"]].drop_duplicates()),
+        sites={label: int((sites.label == label).sum()) for label in SITE_LABELS},
+    )
+
+
+def _positives(reading: Reading, annotated: Annotated, options: Options, summary: Summary) -> list[Example]:
+    """Examples of the annotated sites of a locus."""
     found = []
 
     def keep(borders: np.ndarray, fit: np.ndarray, otherwise: str) -> np.ndarray:
         summary.dropped[otherwise] += int((~fit).sum())
         return borders[fit]
 
-    for kind, borders in zip(SITE_KINDS, annotated):
+    for label in SITE_LABELS:
+        borders = annotated.borders(reading.locus, label)
         borders = keep(borders, reading.inside(borders), "past the end")
         borders = keep(borders, reading.known(borders), "unknown bases")
-        canonical = np.isin(borders, reading.borders_at(*_SIGNALS[kind]))
-        summary.non_canonical[CLASSES[kind]] += int((~canonical).sum())
+        canonical = splice_sites.canonical(reading, borders, label)
+        summary.non_canonical[label] += int((~canonical).sum())
         if not options.keep_non_canonical:
             borders = keep(borders, canonical, "not canonical")
         borders = keep(borders, reading.split(borders) != splits.NOWHERE, "between splits")
-        for border, split in zip(borders, reading.split(borders)):
-            example = _example(reading, border, kind, split)
-            if example.sequence in seen:
-                summary.dropped["repeated"] += 1
-            else:
-                seen.add(example.sequence)
-                found.append(example)
+        kinds = np.where(splice_sites.canonical(reading, borders, label), label, f"non-canonical {label}")
+        found += [
+            example(reading, border, label, str(kind), split)
+            for border, kind, split in zip(borders, kinds, reading.split(borders))
+        ]
     return found
 
 
 def _negatives(
-    reading: Reading,
-    kind: int,
-    split: int,
-    count: int,
-    annotated: np.ndarray,
-    seen: set[bytes],
-    rng: np.random.Generator,
-) -> list[Example]:
-    """Up to `count` windows with the letters of a site where there is none, of sequences not seen yet."""
-    borders = np.setdiff1d(reading.borders_at(*_SIGNALS[kind]), annotated)
-    borders = borders[reading.inside(borders)]
-    borders = borders[reading.known(borders) & (reading.split(borders) == split)]
-    found = []
-    for border in rng.permutation(borders):
-        if len(found) == count:
-            break
-        example = _example(reading, border, NEITHER, split)
-        if example.sequence not in seen:
-            seen.add(example.sequence)
-            found.append(example)
-    return found
+    positives: Sequence[Example], annotated: Annotated, around: Windows, options: Options, summary: Summary
+) -> Iterator[Example]:
+    """Windows labelled neither, from the genes and the splits of the sites, as many as there are to be for each."""
+    wanted = _wanted(positives, annotated, options)
+    rng = np.random.default_rng(options.choice.seed)
+    for locus, counts in wanted.items():
+        reading = around.around(locus)
+        sites = np.union1d(annotated.borders(locus, DONOR), annotated.borders(locus, ACCEPTOR))
+        taken: set[int] = set()
+        for (split, label, negative), count in counts.items():
+            if negative == "decoy":
+                kind = _DECOYS[label]
+                borders = rng.permutation(np.setdiff1d(reading.borders_at(*splice_sites.SIGNALS[label]), sites))
+            else:
+                kind = f"{negative} interior"
+                borders = _interiors(*annotated.insides(locus, negative), sites, options.away, count, rng)
+            borders = borders[reading.inside(borders)]
+            borders = borders[reading.known(borders) & (reading.split(borders) == split)]
+            drawn = [int(border) for border in borders if int(border) not in taken][:count]
+            taken.update(drawn)
+            summary.missing_negatives[negative] += count - len(drawn)
+            for border in drawn:
+                yield example(reading, border, NEITHER, kind, split)
 
 
-def _example(reading: Reading, border: int, label: int, split: int) -> Example:
-    locus = reading.locus
-    return Example(locus.record, int(border), locus.strand, label, int(split), reading.bases(border).tobytes())
+def _wanted(
+    positives: Sequence[Example], annotated: Annotated, options: Options
+) -> dict[Locus, Counter[tuple[int, str, str]]]:
+    """How many negatives of each locus to draw by split, label of the sites that they stand against, and kind."""
+    by_strand: dict[tuple[str, str], list[Locus]] = {}
+    for locus in annotated.loci:
+        by_strand.setdefault((locus.record, locus.strand), []).append(locus)
+    starts = {key: [locus.start for locus in here] for key, here in by_strand.items()}
+    # One turn for donors and one for acceptors, all through the genome, so that each gets its share of each kind.
+    turns = {label: itertools.cycle(options.negatives) for label in SITE_LABELS}
+    wanted: dict[Locus, Counter[tuple[int, str, str]]] = {}
+    for site in positives:
+        key = site.place.record, site.place.strand
+        locus = by_strand[key][np.searchsorted(starts[key], site.place.start + options.half, side="right") - 1]
+        counts = wanted.setdefault(locus, Counter())
+        for _ in range(options.negatives_per_site):
+            counts[site.split, site.label, next(turns[site.label])] += 1
+    return wanted
 
 
-def _require_signals(summary: Summary, fasta: str | Path, gtf: str | Path, keep_non_canonical: bool) -> None:
-    dropped = summary.dropped
-    looked_at = sum(summary.sites.values()) - dropped["past the end"] - dropped["unknown bases"]
-    canonical = looked_at - sum(summary.non_canonical.values())
-    if not keep_non_canonical and canonical < looked_at / 2:
+def _interiors(
+    starts: np.ndarray, ends: np.ndarray, sites: np.ndarray, away: int, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Borders inside the given stretches, `away` bases or more from each site, in random order: int64[n].
+
+    All of them where they are few, otherwise many more than `count`, as some will lie in another split or beside an N.
+    """
+    ends_of = np.cumsum(ends - starts - 1)  # a border inside has a base of the stretch on either side
+    total = int(ends_of[-1]) if len(ends_of) else 0
+    numbers = rng.choice(total, min(total, 1024 + 64 * count), replace=False)
+    stretches = np.searchsorted(ends_of, numbers, side="right")
+    borders = ends[stretches] - (ends_of[stretches] - numbers)
+    after = np.searchsorted(sites, borders)
+    fit = np.ones(len(borders), bool)
+    for neighbour in (np.maximum(after - 1, 0), np.minimum(after, len(sites) - 1)):
+        fit &= np.abs(sites[neighbour] - borders) >= away
+    return borders[fit]
+
+
+def _require_match(summary: Summary, options: Options, gtf: str, fasta: str, say: Callable[[str], None]) -> None:
+    if 2 * summary.canonical_introns >= summary.distinct_introns:
+        return
+    found = f"{gtf}: {summary.canonical_introns} of {summary.distinct_introns} introns read GT..AG on {fasta}"
+    if not options.allow_mismatch:
         raise InputError(
-            f"{gtf}: only {canonical} of {looked_at} splice sites read GT or AG on {fasta}; expected nearly all, as "
-            "where the two are of one assembly"
+            f"{found}; expected nearly all, as where the two are of one assembly (--allow-mismatch goes on)"
         )
+    say(f"{found}, which do not seem to be of one assembly; going on, as --allow-mismatch says")
 
 
-def _require_examples(summary: Summary, gtf: str | Path, expected: Sequence[str]) -> None:
-    for name in expected:
-        if not sum(summary.examples[name].values()):
-            where = few(summary.split_regions[name]) or "no region"
-            raise InputError(
-                f"{gtf}: no splice site for {name} in {where}; expected regions for validation and test that leave "
-                "genes to each split"
-            )
+def _two_letters(examples: Sequence[Example]) -> dict[str, float]:
+    """The accuracy of the rule in `Summary.two_letters`, by split. A window with both GT and AG is called a donor."""
+    right, total = Counter(), Counter()
+    for each in examples:
+        half = len(each.sequence) // 2
+        called = NEITHER
+        for label in (ACCEPTOR, DONOR):
+            letters, shift = splice_sites.SIGNALS[label]
+            if each.sequence[half - shift : half - shift + 2] == bytes(letters):
+                called = label
+        right[each.split] += called == each.label
+        total[each.split] += 1
+    return {splits.NAMES[split]: right[split] / total[split] for split in sorted(total)}
+
+
+def _readme(fasta: str, gtf: str, options: Options, summary: Summary) -> str:
+    half = options.half
+    odd = "kept, as a kind of their own" if options.keep_non_canonical else "left out"
+    shares = Counter(options.negatives)
+    kinds = ", ".join(f"{kind} {count}/{len(options.negatives)}" for kind, count in shares.items())
+    splitting = "Regions for validation and test were named; the rest is for training."
+    if not options.choice.named:
+        how = "drawn at random" if options.choice.random else "in genome order"
+        splitting = f"80, 10 and 10 % of the sites, {how}, cut between genes."
+    return f"""# Splice sites: donor, acceptor, neither
+
+Made by `dnabert task splice` from `{fasta}` and `{gtf}`:
+windows of {options.window} bases, {options.negatives_per_site} negative(s) per site ({kinds}), seed
+{options.choice.seed}.
+
+- Columns: {", ".join(dataset.COLUMNS)}. Coordinates are 0-based and
+  half-open, on the FASTA's own record names; the sequence is read on `strand`. `tfds/` holds the same.
+- A donor window has {half} bases of the exon's side, then the intron: bases {half + 1} and {half + 2} are its GT.
+- An acceptor window has {half} bases of the intron's side, then the exon: bases {half - 1} and {half} are its AG.
+- Introns lie between consecutive exons of a transcript (of a gene, where the annotation does not tell transcripts).
+  A site that transcripts share is one example. Exons without a strand are left out.
+- A window labelled neither lies in the same genes, on the same strand and in the same split as the site that it stands
+  against, and is centred on no annotated site. A `decoy` has GT (or AG) at the bases where a donor (or acceptor)
+  has it. An `exon interior` or `intron interior` is centred where all transcripts have an exon, or an intron,
+  {options.away} or more bases from each annotated site of its strand; it may reach over a site off its middle.
+- Interiors without GT and AG in the middle can be told by two letters, decoys cannot. {_honesty(summary)}
+- Sites that do not read GT or AG are {odd}.
+- Splits: {splitting} Windows across a border between
+  splits belong to none. Windows past the end of a record or with an N are dropped.
+
+## What it was made of
+
+| what | count |
+| --- | ---: |
+{_counts(summary)}"""
+
+
+def _honesty(summary: Summary) -> str:
+    shares = ", ".join(f"{share:.1%} of {name}" for name, share in summary.two_letters.items())
+    return f"A rule that sees\n  no more than these letters is right on {shares}."
+
+
+def _counts(summary: Summary) -> str:
+    rows: Mapping[str, int] = {
+        "exons": summary.exons,
+        "exons without a strand, left out": summary.unstranded_exons,
+        "records of the annotation that the FASTA lacks": len(summary.unmatched_records),
+        "introns, for each transcript": summary.introns,
+        "distinct introns": summary.distinct_introns,
+        "distinct introns that read GT..AG": summary.canonical_introns,
+        **{f"distinct {label}s": count for label, count in summary.sites.items()},
+        **{f"non-canonical {label}s": count for label, count in summary.non_canonical.items()},
+        **{f"sites dropped: {reason}": count for reason, count in summary.dropped.items()},
+        **{
+            f"negatives that genes were too short to give: {kind}": count
+            for kind, count in summary.missing_negatives.items()
+        },
+    }
+    return "".join(f"| {what} | {count:,} |\n" for what, count in rows.items())

@@ -11,6 +11,7 @@ import pytest
 from dnabert_jax.data import labelled, regions
 from dnabert_jax.errors import InputError
 from dnabert_jax.tasks import splice
+from dnabert_jax.tasks.splits import Choice
 
 HALF = 10
 PAIRS = str.maketrans("ACGT", "TGCA")
@@ -54,16 +55,21 @@ def write_gtf(path, rows):
 def small(tmp_path):
     """A function that makes examples of the small genome, and gives the folder, the summary and what was said."""
 
-    def make(records=None, rows=None, **options):
+    def make(records=None, rows=None, overwrite=False, **options):
         sequence, own_rows = make_genome()
         fasta = write_fasta(tmp_path / "genome.fa", records or {"20": sequence})
         gtf = write_gtf(tmp_path / "exons.gtf", rows or own_rows)
         said = []
-        options = {"window": 2 * HALF, "say": said.append} | options
-        summary = splice.make(fasta, gtf, tmp_path / "out", **options)
+        summary = splice.make(fasta, gtf, tmp_path / "out", chosen(**options), overwrite=overwrite, say=said.append)
         return tmp_path / "out", summary, said
 
     return make
+
+
+def chosen(validation=(), test=(), random=False, seed=0, **options):
+    """Options for windows of the small genome, all negatives decoys."""
+    choice = Choice(tuple(validation), tuple(test), random, seed)
+    return splice.Options(**{"window": 2 * HALF, "negatives": ("decoy",), "choice": choice} | options)
 
 
 def read_rows(folder):
@@ -135,7 +141,7 @@ def test_negatives_carry_the_letters_of_sites_in_the_same_genes(small, negatives
             counts[gene] += 1
     if negatives_per_site == 1:
         assert set(counts.values()) == {6}
-    assert sum(counts.values()) + summary.missing_negatives == 144 * negatives_per_site
+    assert sum(counts.values()) + sum(summary.missing_negatives.values()) == 144 * negatives_per_site
     assert sum(counts.values()) == sum(each["neither"] for each in summary.examples.values())
 
 
@@ -151,6 +157,68 @@ def test_as_many_negatives_of_each_kind(small):
     assert kinds[False, False] == 0
 
 
+def slow_parts(rows):
+    """(exonic, intronic): {(base, strand)} that every transcript there has in an exon, or in an intron."""
+    exonic, intronic = set(), set()
+    for transcript in {row[5] for row in rows}:
+        exons = sorted(row[1:4] for row in rows if row[5] == transcript)
+        inside = {(base, strand) for first, last, strand in exons for base in range(first - 1, last)}
+        span = {(base, exons[0][2]) for base in range(exons[0][0] - 1, exons[-1][1])}
+        exonic |= inside
+        intronic |= span - inside
+    return exonic - intronic, intronic - exonic
+
+
+def test_interiors_lie_in_exons_and_introns_away_from_sites(small):
+    sequence, rows = make_genome()
+    # A second transcript of the first gene without its second exon, which is then in neither part.
+    rows += [(*row[:5], "skips") for row in rows[:4] if row[1] != 121]
+    folder, summary, _ = small({"20": sequence}, rows, negatives=("exon", "intron", "decoy"), window=40)
+    parts = dict(zip(("exon interior", "intron interior"), slow_parts(rows)))
+    sites = slow_sites(sequence, rows)
+    kinds = Counter()
+    for row in read_rows(folder):
+        kinds[row["kind"]] += 1
+        border, strand = int(row["start"]) + 20, row["strand"]
+        if row["kind"] in parts:
+            assert row["label"] == "neither"
+            assert {(border - 1, strand), (border, strand)} <= parts[row["kind"]]
+            assert min(abs(border - site) for site, other in sites if other == strand) >= 2
+        else:
+            expected = {"GT decoy": "neither", "AG decoy": "neither"}.get(row["kind"], row["kind"])
+            assert row["label"] == expected
+    assert sum(summary.missing_negatives.values()) == summary.separation.repeated == 0
+    total = sum(kinds[kind] for kind in kinds if kind not in ("donor", "acceptor"))
+    assert total == kinds["donor"] + kinds["acceptor"] == len(sites)
+    for kind in ("exon interior", "intron interior"):
+        assert abs(3 * kinds[kind] - total) <= 3
+    assert abs(3 * (kinds["GT decoy"] + kinds["AG decoy"]) - total) <= 3
+
+
+def test_the_two_letters_alone(small):
+    folder, summary, _ = small(negatives=("decoy", "exon", "intron"))
+    for split, share in summary.two_letters.items():
+        rows = [row for row in read_rows(folder) if row["split"] == split]
+        right = 0
+        for row in rows:
+            before, after = row["sequence"][HALF - 2 : HALF], row["sequence"][HALF : HALF + 2]
+            right += row["label"] == ("donor" if after == "GT" else "acceptor" if before == "AG" else "neither")
+        assert share == pytest.approx(right / len(rows))
+        assert f"{share:.1%} of {split}" in (folder / "README.md").read_text()
+
+
+def test_a_random_split_deals_out_whole_genes(small):
+    folder, summary, _ = small(random=True, seed=2)
+    gene_of = {}
+    for row in read_rows(folder):
+        gene_of.setdefault((int(row["start"]) + HALF - 50) // 300, set()).add(row["split"])
+    assert all(len(each) == 1 for each in gene_of.values())
+    order = [next(iter(gene_of[gene])) for gene in sorted(gene_of)]
+    assert Counter(order) == {"train": 19, "validation": 3, "test": 2}
+    assert order != sorted(order, key=["train", "validation", "test"].index)
+    assert sum(map(len, summary.where.values())) > 3
+
+
 def test_the_default_split_cuts_between_genes(small):
     folder, summary, _ = small()
     gene_of = {}
@@ -160,7 +228,7 @@ def test_the_default_split_cuts_between_genes(small):
     order = [next(iter(gene_of[gene])) for gene in sorted(gene_of)]
     assert Counter(order) == {"train": 19, "validation": 3, "test": 2}
     assert order == sorted(order, key=["train", "validation", "test"].index)
-    assert [len(each) for each in summary.split_regions.values()] == [1, 1, 1]
+    assert [len(each) for each in summary.where.values()] == [1, 1, 1]
 
 
 def test_regions_part_the_examples_and_windows_across_borders_are_dropped(small):
@@ -183,7 +251,7 @@ def test_regions_part_the_examples_and_windows_across_borders_are_dropped(small)
 
 def test_only_validation_writes_no_test(small):
     folder, summary, _ = small(validation=["20:3000-4000"])
-    assert sorted(each.name for each in folder.iterdir()) == ["README.md", "train.tsv", "validation.tsv"]
+    assert sorted(each.name for each in folder.iterdir()) == ["README.md", "tfds", "train.tsv", "validation.tsv"]
     assert summary.examples["test"] == {"donor": 0, "acceptor": 0, "neither": 0}
 
 
@@ -243,14 +311,16 @@ def test_sites_that_are_not_canonical(small):
     sequence = sequence[:75] + "GC" + sequence[77:]
     folder, summary, _ = small({"20": sequence}, rows)
     assert summary.non_canonical == {"donor": 1, "acceptor": 0}
+    assert summary.canonical_introns == 71
     assert summary.dropped["not canonical"] == 1
     labels = {(int(row["start"]) + HALF, row["strand"]): row["label"] for row in read_rows(folder)}
     assert labels.get((75, "+")) is None
     folder, summary, _ = small({"20": sequence}, rows, keep_non_canonical=True, overwrite=True)
     assert summary.non_canonical == {"donor": 1, "acceptor": 0}
     assert summary.dropped["not canonical"] == 0
-    labels = {(int(row["start"]) + HALF, row["strand"]): row["label"] for row in read_rows(folder)}
-    assert labels[75, "+"] == "donor"
+    kinds = {(int(row["start"]) + HALF, row["strand"]): (row["label"], row["kind"]) for row in read_rows(folder)}
+    assert kinds[75, "+"] == ("donor", "non-canonical donor")
+    assert Counter(kinds.values())["donor", "non-canonical donor"] == 1
 
 
 def test_a_sequence_occurs_once(small):
@@ -262,7 +332,8 @@ def test_a_sequence_occurs_once(small):
     folder, summary, _ = small({"20": doubled}, rows + copy, validation=["20:300-900"])
     found = Counter(row["sequence"] for row in read_rows(folder))
     assert set(found.values()) == {1}
-    assert summary.dropped["repeated"] >= 70
+    assert summary.separation.repeated + summary.separation.across_splits >= 70
+    assert summary.separation.across_splits > 0
 
 
 def test_exons_without_a_strand_are_left_out_and_said(small):
@@ -301,10 +372,11 @@ def test_fine_tuning_reads_the_files_as_they_are(small):
 def test_the_readme_tells_how_and_how_many(small):
     folder, summary, _ = small()
     text = (folder / "README.md").read_text()
-    assert "`genome.fa` and `exons.gtf`: windows of 20 bases" in text
+    assert "`genome.fa` and `exons.gtf`:\nwindows of 20 bases, 1 negative(s) per site (decoy 1/1), seed\n0." in text
     assert "| distinct donors | 72 |" in text
-    counts = summary.examples["train"]
-    assert f"| train | {counts['donor']} | {counts['acceptor']} | {counts['neither']} | 20:1-" in text
+    assert "| distinct introns that read GT..AG | 72 |" in text
+    row = re.search(r"\| donor \| donor \| (\d+) \| (\d+) \| (\d+) \|", text)
+    assert [int(each) for each in row.groups()] == [counts["donor"] for counts in summary.examples.values()]
     assert max(map(len, text.splitlines())) <= 120
 
 
@@ -316,8 +388,11 @@ def test_the_readme_tells_how_and_how_many(small):
         ({"negatives_per_site": 0}, "negatives per site are 0"),
         ({"seed": -1}, "seed is -1"),
         ({"validation": ["21"]}, "no record '21'"),
-        ({"validation": ["20:1-9"]}, "no splice site for validation in 20:1-9"),
-        ({"validation": ["20"]}, "no splice site for train"),
+        ({"negatives": ()}, "negatives are none; expected some of decoy, exon, intron"),
+        ({"negatives": ("decoy", "exons")}, "negatives are decoy, exons; expected some of"),
+        ({"random": True, "test": ["20"]}, "a random split, and regions"),
+        ({"validation": ["20:1-9"]}, "no example of class donor for validation in 20:1-9"),
+        ({"validation": ["20"]}, "no example of class donor for train"),
         ({"validation": ["20:1-900"], "test": ["20:900-1000"]}, "shares bases"),
     ],
 )
@@ -347,16 +422,35 @@ def test_bad_annotation(small, tmp_path, rows, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_annotation_of_another_assembly(small):
-    _, rows = make_genome()
+def test_an_annotation_of_another_assembly(small, tmp_path):
+    sequence, rows = make_genome()
     shifted = [(name, first + 7, last + 7, *rest) for name, first, last, *rest in rows]
-    with pytest.raises(InputError, match=r"only \d+ of 144 splice sites read GT or AG"):
+    message = rf"exons.gtf: {slow_matches(sequence, shifted)} of 72 introns read GT..AG on .*genome.fa; expected nearly"
+    with pytest.raises(InputError, match=message + r" all.*\(--allow-mismatch goes on\)"):
         small(rows=shifted)
+    assert not (tmp_path / "out").exists()
+    _, summary, said = small(rows=shifted, allow_mismatch=True, keep_non_canonical=True)
+    assert summary.canonical_introns < 36
+    assert sum(summary.examples["train"].values()) > 100
+    assert len(said) == 1
+    assert "of 72 introns read GT..AG" in said[0]
+
+
+def slow_matches(sequence, rows):
+    """How many introns of the rows begin with GT and end with AG on their strand."""
+    count = 0
+    for transcript in {row[5] for row in rows}:
+        exons = sorted(row[1:4] for row in rows if row[5] == transcript)
+        for (_, left, strand), (right, _, _) in itertools.pairwise(exons):
+            intron = sequence[left : right - 1]
+            intron = intron if strand == "+" else flipped(intron)
+            count += intron[:2] == "GT" and intron[-2:] == "AG"
+    return count
 
 
 def test_too_few_genes_to_divide(small):
     _, rows = make_genome()
-    with pytest.raises(InputError, match=r"no splice site for (validation|test) in no region"):
+    with pytest.raises(InputError, match=r"no example of class donor for (validation|test); expected"):
         small(rows=rows[:4])
 
 
@@ -387,7 +481,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     sequence, rows = make_genome()
     fasta, gtf = write_fasta(tmp_path / "genome.fa", {"20": sequence}), write_gtf(tmp_path / "exons.gtf", rows)
     with pytest.raises(InputError, match=re.escape(f"{gtf}/out: cannot be made")):
-        splice.make(fasta, gtf, gtf / "out", window=20, say=print)
+        splice.make(fasta, gtf, gtf / "out", chosen(), say=print)
 
 
 def test_real_chromosome_20(tmp_path, shared_data):
@@ -395,25 +489,23 @@ def test_real_chromosome_20(tmp_path, shared_data):
     fasta.symlink_to(shared_data / "human_chr20_grch37.fa.gz")
     said = []
     gtf = shared_data / "human_chr20_grch37.refseq.gtf.gz"
-    summary = splice.make(
-        fasta,
-        gtf,
-        tmp_path / "out",
-        validation=["chr20:40000001-50000000"],
-        test=["chr20:50000001-63025520"],
-        say=said.append,
-    )
+    choice = Choice(("chr20:40000001-50000000",), ("chr20:50000001-63025520",))
+    summary = splice.make(fasta, gtf, tmp_path / "out", splice.Options(choice=choice), say=said.append)
     assert said == [f"chr20 of {gtf} is taken to be record 20 of {fasta}", "chr20 is taken to be record 20"]
     assert summary.introns == 4905
+    assert (summary.distinct_introns, summary.canonical_introns) == (4889, 4748)
     assert summary.sites == {"donor": 4884, "acceptor": 4885}
     assert summary.non_canonical == {"donor": 67, "acceptor": 84}
     assert summary.dropped["not canonical"] == 151
-    assert summary.missing_negatives == 0
+    assert set(summary.missing_negatives.values()) == {0}
     total = Counter()
     for counts in summary.examples.values():
-        assert counts["donor"] + counts["acceptor"] == counts["neither"] > 500
+        assert 0 <= counts["donor"] + counts["acceptor"] - counts["neither"] <= 5
+        assert counts["neither"] > 500
         total.update(counts)
-    assert total["neither"] + sum(summary.dropped.values()) == 4884 + 4885
+    apart = summary.separation
+    assert total["donor"] + total["acceptor"] + sum(summary.dropped.values()) >= 4884 + 4885 - apart.repeated
+    assert apart.repeated + apart.across_splits <= 10
     rows = read_rows(tmp_path / "out")
     assert len({row["sequence"] for row in rows}) == len({row["id"] for row in rows}) == len(rows)
     territory = {
@@ -423,4 +515,7 @@ def test_real_chromosome_20(tmp_path, shared_data):
     for row in rows:
         region = territory.get(row["split"], regions.Region("20", 50_000_000, None))
         assert region.start <= int(row["start"]) < int(row["end"]) <= (region.end or 63_025_520)
-        assert row["sequence"][200:202] == "GT" or row["sequence"][198:200] == "AG"
+        if "interior" not in row["kind"]:
+            assert row["sequence"][200:202] == "GT" or row["sequence"][198:200] == "AG"
+    assert set(summary.two_letters) == {"train", "validation", "test"}
+    assert all(0.6 < share < 0.75 for share in summary.two_letters.values())

@@ -6,6 +6,8 @@ import pytest
 from dnabert_jax import kmers
 from dnabert_jax.data.fasta import IndexedFasta
 from dnabert_jax.tasks import splits
+from dnabert_jax.tasks import windows as windows_of
+from dnabert_jax.tasks.dataset import Place
 from dnabert_jax.tasks.windows import Locus, Windows
 
 HALF = 4
@@ -58,3 +60,12 @@ def test_borders_beside_two_bases(windows, strand, letters, shift):
             expected.append(border)
     assert sorted(found.tolist()) == expected
     assert expected
+    borders = np.arange(20, 101)
+    assert borders[reading.reads(borders, tuple(kmers.encode(letters)), shift)].tolist() == expected
+
+
+def test_any_window_of_the_genome(windows):
+    assert windows_of.at("r", 30, "-", 5) == Place("r", 25, 35, "-")
+    for strand in "+-.":
+        found = kmers.decode(windows_of.read(windows.genome, Place("r", 25, 35, strand)))
+        assert found == (SEQUENCE[25:35].translate(PAIRS)[::-1] if strand == "-" else SEQUENCE[25:35])
