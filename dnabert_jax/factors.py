@@ -1,0 +1,246 @@
+"""One model for each transcription factor: a folder of peak files, and the same pretrained params for all of them.
+
+`out/<factor>/` gets `data/`, as `dnabert task tfbs` makes it, and `model/`, the workdir of its fine-tuning. The paper
+does this for 690 ENCODE experiments, which takes days, so it can be stopped at any time: the same command goes on with
+the factor, and inside its training, where it was. `out/factors.tsv` has a line a factor, and `out/factors.png` shows
+how their accuracy and F1 are spread.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import jax
+
+from dnabert_jax import experiment, recipes, stored
+from dnabert_jax.config import FinetuneConfig, differences, from_json, to_json
+from dnabert_jax.data import regions
+from dnabert_jax.data.fasta import IndexedFasta
+from dnabert_jax.errors import InputError, Interrupted, RunStopped
+from dnabert_jax.evaluation import pictures, violin
+from dnabert_jax.tasks import tfbs
+from dnabert_jax.tasks.records import few
+from dnabert_jax.training import workdir
+from dnabert_jax.training.signals import StopSignals
+
+FIGURES = ("accuracy", "f1", "precision", "recall", "mcc", "auroc", "auprc")
+OPTIONS, TABLE, PICTURE = "options.json", "factors.tsv", "factors.png"
+
+_DATA, _MODEL, _RESULT = "data", "model", "result.json"
+_SUFFIXES = (".narrowpeak", ".broadpeak", ".gappedpeak", ".bed", ".fa", ".fasta", ".fna")
+_COMPRESSED = (".gz", ".bgz")
+_EXAMPLES = tfbs.Options()
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all factors have in common, as it is kept in `options.json`."""
+
+    fasta: str = ""
+    exclude: tuple[str, ...] = ()
+    examples: tfbs.Options = field(default_factory=tfbs.Options)
+    training: FinetuneConfig = field(default_factory=FinetuneConfig)
+    """The recipe's, with `init` and the seed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the factors."""
+
+    results: dict[str, dict[str, Any]]
+    """What `result.json` holds, by factor."""
+    failed: dict[str, str]
+    """What was wrong, by factor."""
+
+    def values(self, figure: str) -> list[float]:
+        """A figure of all factors that have it."""
+        return [result[figure] for result in self.results.values() if result.get(figure) is not None]
+
+    def __str__(self) -> str:
+        """A table of means and medians over factors."""
+        rows = [f"| {len(self.results)} factors | mean | median |", "| --- | ---: | ---: |"]
+        for figure in FIGURES:
+            if values := self.values(figure):
+                rows.append(f"| {figure} | {mean(values):.4f} | {median(values):.4f} |")
+        return "\n".join(rows)
+
+
+def run(
+    peaks: str | Path,
+    out: str | Path,
+    *,
+    fasta: str | Path | None = None,
+    recipe: str = "tfbs",
+    init: str = "",
+    examples: tfbs.Options = _EXAMPLES,
+    exclude: Sequence[str | Path] = (),
+    say: Say = regions.note,
+) -> Outcome:
+    """Makes the examples of every factor and fine-tunes on them, or goes on where an earlier start stopped.
+
+    A factor whose file is bad, or whose training cannot go on, is said and left out.
+
+    Args:
+      peaks: folder of peak files, as `tfbs.make` takes them. A factor has the name of its file without suffixes; files
+        with other suffixes than those of narrowPeak, BED and FASTA are none.
+      out: folder for everything; made where missing.
+      fasta: the genome, for all factors.
+      recipe: of the fine-tuning, as `recipes.load` finds it.
+      init: model that every factor starts from; empty starts from random params.
+      examples: how the examples are made; its seed is that of training, too.
+      exclude: as for `tfbs.make`.
+      say: hears notes, those of a factor with its name before them.
+
+    Raises:
+      InputError: no peak file, or two of one name; a genome, region, recipe or init that is none; `out` holds factors
+        that were begun with other options, or other files; or every factor failed.
+      RunStopped: the table or the picture cannot be written.
+      Interrupted: SIGTERM or Ctrl-C; what is done is kept.
+    """
+    out = Path(out)
+    files = _files(Path(peaks), fasta, say)
+    options = Options(
+        _absolute(fasta or ""),
+        tuple(map(_absolute, exclude)),
+        examples,
+        dataclasses.replace(recipes.load(recipe, FinetuneConfig), init=_absolute(init), seed=examples.seed),
+    )
+    # What no factor could do with is told now, and not once for each of them.
+    _require_regions(fasta, examples)
+    if init and not all(_finished(out / name) for name in files):
+        stored.read(init, lambda line: None)
+    with workdir.lock(out), StopSignals() as stop:
+        _claim(out, options)
+        results: dict[str, dict[str, Any]] = {}
+        failed: dict[str, str] = {}
+        for name, file in files.items():
+            try:
+                results[name] = _result(out / name, file, recipe, options, stop, _named(name, say))
+            except (InputError, RunStopped) as error:
+                failed[name] = str(error)
+                say(f"{name}: left out: {error}")
+            _write_table(out / TABLE, results)
+            if stop.received and name != list(files)[-1]:
+                raise Interrupted(f"{stop.received}: {name} is done; start again with the same command to go on")
+        if not results:
+            raise InputError(
+                f"{peaks}: none of {len(files)} factors gave a model; the first: {next(iter(failed.values()))}"
+            )
+        outcome = Outcome(results, failed)
+        drawn = {"accuracy": outcome.values("accuracy"), "F1": outcome.values("f1")}
+        pictures.save({PICTURE: violin.draw(drawn, f"{len(results)} factors")}, out)
+    return outcome
+
+
+def _files(folder: Path, fasta: str | Path | None, say: Say) -> dict[str, Path]:
+    """Peak files by factor, sorted."""
+    try:
+        inside = sorted(each for each in folder.iterdir() if each.is_file() and not each.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror}); expected a folder of peak files") from None
+    files: dict[str, Path] = {}
+    others = []
+    for file in inside:
+        name = _name(file)
+        if name is None or (fasta and Path(fasta).exists() and file.samefile(fasta)):
+            others.append(file.name)
+        elif name in files:
+            raise InputError(f"{folder}: {files[name].name} and {file.name} are both of {name}; expected one file each")
+        else:
+            files[name] = file
+    if not files:
+        raise InputError(f"{folder}: no peak file; expected files that end in .narrowPeak, .bed or .fa, perhaps in .gz")
+    if others:
+        say(f"{folder}: {len(others)} files are no peaks by their names: {few(others)}")
+    return files
+
+
+def _name(file: Path) -> str | None:
+    """The factor's name, or None for a file that is none of peaks."""
+    name = file.name
+    if name.lower().endswith(_COMPRESSED):
+        name = name[: name.rindex(".")]
+    if not name.lower().endswith(_SUFFIXES):
+        return None
+    while name.lower().endswith(_SUFFIXES):
+        name = name[: name.rindex(".")]
+    return name or None
+
+
+def _absolute(path: str | Path) -> str:
+    """A path that means the same from everywhere; what is no file stays, such as the id of a model on a hub."""
+    return os.path.abspath(path) if path and os.path.exists(path) else str(path)
+
+
+def _require_regions(fasta: str | Path | None, examples: tfbs.Options) -> None:
+    """Raises InputError for a genome that cannot be read, or that lacks a region that is named."""
+    if fasta:
+        with IndexedFasta(fasta) as genome:
+            lengths = {name: genome.length(name) for name in genome.names}
+        regions.resolve([*examples.validation, *examples.test], lengths, lambda line: None)
+
+
+def _claim(out: Path, options: Options) -> None:
+    """Writes the options of a first start, or holds those of this one against them once a factor was begun."""
+    file = out / OPTIONS
+    if not file.exists():
+        others = sorted(each.name for each in out.iterdir() if not each.name.startswith("."))
+        if others:
+            raise InputError(f"{out}: holds {others[0]} but no {OPTIONS}; expected an empty or new folder")
+    elif any(each.is_dir() for each in out.iterdir()):
+        try:
+            before = from_json(Options, file.read_text(encoding="utf-8"), str(file))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{file}: cannot be read ({error}); expected what the first start wrote") from None
+        changed = [f"{name} ({old!r} → {new!r})" for name, old, new in differences(before, options)]
+        if changed:
+            raise InputError(
+                f"{out}: begun with other options: {', '.join(changed)}; expected the same, or another folder"
+            )
+        return
+    workdir.write_text(file, to_json(options))
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / _MODEL / _RESULT).is_file()
+
+
+def _result(folder: Path, peaks: Path, recipe: str, options: Options, stop: StopSignals, say: Say) -> dict[str, Any]:
+    """The result of a factor, which is trained unless it was before."""
+    if _finished(folder):
+        file = folder / _MODEL / _RESULT
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file}: cannot be read ({error}); expected what a run wrote") from None
+    if not (folder / _DATA).exists():
+        made = tfbs.make(
+            peaks, folder / _DATA, options.examples, fasta=options.fasta or None, exclude=options.exclude, say=say
+        )
+        say(", ".join(str(made).splitlines()))
+    if stop.received:
+        raise Interrupted(f"{stop.received}: the examples are made; start again with the same command to go on")
+    training = options.training
+    try:
+        return experiment.finetuned(folder / _DATA, recipe, training.init, folder / _MODEL, say, seed=training.seed)
+    finally:
+        jax.clear_caches()  # every run compiles its own step; hundreds of them would fill the memory
+
+
+def _named(name: str, say: Say) -> Say:
+    return lambda line: say(f"{name}: {line}")
+
+
+def _write_table(path: Path, results: dict[str, dict[str, Any]]) -> None:
+    columns = ("split", "examples", *FIGURES)
+    lines = ["\t".join(("factor", *columns))]
+    for name, result in results.items():
+        lines.append("\t".join([name, *("" if result.get(each) is None else str(result[each]) for each in columns)]))
+    workdir.write_text(path, "\n".join(lines) + "\n")
