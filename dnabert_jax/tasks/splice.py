@@ -275,17 +275,18 @@ def _negatives(
     for locus, counts in wanted.items():
         reading = around.around(locus)
         sites = np.union1d(annotated.borders(locus, DONOR), annotated.borders(locus, ACCEPTOR))
-        taken: set[int] = set()
+        taken: set[np.int64] = set()
         for (split, label, negative), count in counts.items():
             if negative == "decoy":
                 kind = _DECOYS[label]
-                borders = rng.permutation(np.setdiff1d(reading.borders_at(*splice_sites.SIGNALS[label]), sites))
+                borders = reading.borders_at(*splice_sites.SIGNALS[label])
+                borders = rng.permutation(borders[~np.isin(borders, sites)])
             else:
                 kind = f"{negative} interior"
                 borders = _interiors(*annotated.insides(locus, negative), sites, options.away, count, rng)
             borders = borders[reading.inside(borders)]
             borders = borders[reading.known(borders) & (reading.split(borders) == split)]
-            drawn = [int(border) for border in borders if int(border) not in taken][:count]
+            drawn = list(itertools.islice((border for border in borders if border not in taken), count))
             taken.update(drawn)
             summary.missing_negatives[negative] += count - len(drawn)
             for border in drawn:
