@@ -370,8 +370,8 @@ def _readme(fasta: str, gtf: str, options: Options, summary: Summary) -> str:
     return f"""# Splice sites: donor, acceptor, neither
 
 Made by `dnabert task splice` from `{fasta}` and `{gtf}`:
-windows of {options.window} bases, {options.negatives_per_site} negative(s) per site ({kinds}), seed
-{options.choice.seed}.
+windows of {options.window} bases, {options.negatives_per_site} negative(s) per site ({kinds}).
+The seed is {options.choice.seed}.
 
 - Columns: {", ".join(dataset.COLUMNS)}. Coordinates are 0-based and
   half-open, on the FASTA's own record names; the sequence is read on `strand`. `tfds/` holds the same.

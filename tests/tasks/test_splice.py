@@ -8,9 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dnabert_jax.data import labelled, regions
+from dnabert_jax import kmers
+from dnabert_jax.data import fasta, labelled
 from dnabert_jax.errors import InputError
-from dnabert_jax.tasks import splice
+from dnabert_jax.tasks import splice, splice_sites
 from dnabert_jax.tasks.splits import Choice
 
 HALF = 10
@@ -372,7 +373,7 @@ def test_fine_tuning_reads_the_files_as_they_are(small):
 def test_the_readme_tells_how_and_how_many(small):
     folder, summary, _ = small()
     text = (folder / "README.md").read_text()
-    assert "`genome.fa` and `exons.gtf`:\nwindows of 20 bases, 1 negative(s) per site (decoy 1/1), seed\n0." in text
+    assert "`genome.fa` and `exons.gtf`:\nwindows of 20 bases, 1 negative(s) per site (decoy 1/1).\nThe seed is 0." in text
     assert "| distinct donors | 72 |" in text
     assert "| distinct introns that read GT..AG | 72 |" in text
     row = re.search(r"\| donor \| donor \| (\d+) \| (\d+) \| (\d+) \|", text)
@@ -485,13 +486,17 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 def test_real_chromosome_20(tmp_path, shared_data):
-    fasta = tmp_path / "chr20.fa.gz"
-    fasta.symlink_to(shared_data / "human_chr20_grch37.fa.gz")
+    path = tmp_path / "chr20.fa.gz"
+    path.symlink_to(shared_data / "human_chr20_grch37.fa.gz")
     said = []
-    gtf = shared_data / "human_chr20_grch37.refseq.gtf.gz"
+    gtf = str(shared_data / "human_chr20_grch37.refseq.gtf.gz")
     choice = Choice(("chr20:40000001-50000000",), ("chr20:50000001-63025520",))
-    summary = splice.make(fasta, gtf, tmp_path / "out", splice.Options(choice=choice), say=said.append)
-    assert said == [f"chr20 of {gtf} is taken to be record 20 of {fasta}", "chr20 is taken to be record 20"]
+    with fasta.IndexedFasta(path) as genome:
+        annotated = splice_sites.read(gtf, {"20": genome.length("20")}, path, said.append)
+        examples, summary = splice.collect(
+            genome, annotated, splice.Options(choice=choice), gtf, str(path), said.append
+        )
+    assert said == [f"chr20 of {gtf} is taken to be record 20 of {path}", "chr20 is taken to be record 20"]
     assert summary.introns == 4905
     assert (summary.distinct_introns, summary.canonical_introns) == (4889, 4748)
     assert summary.sites == {"donor": 4884, "acceptor": 4885}
@@ -500,22 +505,19 @@ def test_real_chromosome_20(tmp_path, shared_data):
     assert set(summary.missing_negatives.values()) == {0}
     total = Counter()
     for counts in summary.examples.values():
-        assert 0 <= counts["donor"] + counts["acceptor"] - counts["neither"] <= 5
+        assert abs(counts["donor"] + counts["acceptor"] - counts["neither"]) <= 5
         assert counts["neither"] > 500
         total.update(counts)
     apart = summary.separation
-    assert total["donor"] + total["acceptor"] + sum(summary.dropped.values()) >= 4884 + 4885 - apart.repeated
     assert apart.repeated + apart.across_splits <= 10
-    rows = read_rows(tmp_path / "out")
-    assert len({row["sequence"] for row in rows}) == len({row["id"] for row in rows}) == len(rows)
-    territory = {
-        "train": regions.Region("20", 0, 40_000_000),
-        "validation": regions.Region("20", 40_000_000, 50_000_000),
-    }
-    for row in rows:
-        region = territory.get(row["split"], regions.Region("20", 50_000_000, None))
-        assert region.start <= int(row["start"]) < int(row["end"]) <= (region.end or 63_025_520)
-        if "interior" not in row["kind"]:
-            assert row["sequence"][200:202] == "GT" or row["sequence"][198:200] == "AG"
+    assert total["donor"] + total["acceptor"] + sum(summary.dropped.values()) >= 4884 + 4885 - 10
+    assert len({each.sequence for each in examples}) == len({each.id for each in examples}) == len(examples)
+    inside = [(0, 40_000_000), (40_000_000, 50_000_000), (50_000_000, 63_025_520)]
+    for each in examples:
+        start, end = inside[each.split]
+        assert start <= each.place.start < each.place.end <= end
+        if "interior" not in each.kind:
+            middle = kmers.decode(np.frombuffer(each.sequence[198:202], np.uint8))
+            assert middle[2:] == "GT" or middle[:2] == "AG"
     assert set(summary.two_letters) == {"train", "validation", "test"}
     assert all(0.6 < share < 0.75 for share in summary.two_letters.values())
