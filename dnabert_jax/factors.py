@@ -65,7 +65,7 @@ class Outcome:
 
     def __str__(self) -> str:
         """A table of means and medians over factors."""
-        rows = [f"| {len(self.results)} factors | mean | median |", "| --- | ---: | ---: |"]
+        rows = [f"| factors: {len(self.results):,} | mean | median |", "| --- | ---: | ---: |"]
         for figure in FIGURES:
             if values := self.values(figure):
                 rows.append(f"| {figure} | {mean(values):.4f} | {median(values):.4f} |")
@@ -135,7 +135,7 @@ def run(
             )
         outcome = Outcome(results, failed)
         drawn = {"accuracy": outcome.values("accuracy"), "F1": outcome.values("f1")}
-        pictures.save({PICTURE: violin.draw(drawn, f"{len(results)} factors")}, out)
+        pictures.save({PICTURE: violin.draw(drawn, f"Factors: {len(results):,}")}, out)
     return outcome
 
 

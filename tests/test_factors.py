@@ -24,7 +24,7 @@ EXAMPLES = tfbs.Options(window=WINDOW)
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
-    """A folder with `good/` peaks of two factors, `peaks/` with a bad one and a README too, `genome.fa`, a tiny `model` and a `recipe.py`."""
+    """`good/` peaks of two factors, `peaks/` with a bad file and a README too, `genome.fa`, `model` and `recipe.py`."""
     folder = tmp_path_factory.mktemp("factors")
     rng = np.random.default_rng(5)
     bases = rng.integers(0, 4, 20_000, dtype=np.uint8)

@@ -27,7 +27,8 @@ def draw(figures: Mapping[str, Sequence[float]], title: str) -> Figure:
         colour = pictures.COLOURS[at % len(pictures.COLOURS)]
         drawn = axes.violinplot([values], [at], widths=2 * _HALF_WIDTH, showextrema=False)
         drawn["bodies"][0].set(facecolor=colour, edgecolor=colour, alpha=0.3)
-        axes.plot(at + _spread(len(values)), values, "o", color=colour, markersize=3, markeredgewidth=0, alpha=0.6)
+        size = 3 if len(values) > 100 else 5
+        axes.plot(at + _spread(len(values)), values, "o", color=colour, markersize=size, markeredgewidth=0, alpha=0.6)
         mean, median = float(values.mean()), float(np.median(values))
         axes.hlines(median, at - _MARK, at + _MARK, color="black", linewidth=2)
         axes.plot(at, mean, "D", color="white", markeredgecolor="black", markersize=7)
