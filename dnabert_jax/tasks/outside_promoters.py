@@ -6,7 +6,7 @@ A and T for it. Each window is drawn as if a base outside all promoters were a t
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -73,9 +73,7 @@ def draw(
     # What decides on a box may begin before the window does.
     reach = Frame(max(frame.upstream, -tata.FIRST), frame.downstream)
     blocks = _with_box(genome, regions, score, rng) if box else _anywhere(regions, _pool_size(wanted), rng)
-    pool = np.zeros(0, _CANDIDATE)
-    for block in blocks:
-        pool = _lowest(np.concatenate([pool, block[_fit(block, regions, reach, excluded)]]), _pool_size(wanted))
+    pool = _lowest((block[_fit(block, regions, reach, excluded)] for block in blocks), _pool_size(wanted))
     found: list[Window] = []
     taken: dict[str, list[int]] = defaultdict(list)
     while len(found) < wanted and len(pool):
@@ -114,9 +112,9 @@ def _anywhere(regions: Sequence[Region], count: int, rng: np.random.Generator) -
     lengths = np.array([region.end - region.start for region in regions], np.float64)
     if not lengths.sum():
         return
-    numbers = rng.choice(len(regions), _TRIES * count, p=lengths / lengths.sum())
-    for number, region in enumerate(regions):
-        positions = rng.integers(region.start, region.end, int((numbers == number).sum()))
+    counts = rng.multinomial(_TRIES * count, lengths / lengths.sum())
+    for number in np.flatnonzero(counts):
+        positions = rng.integers(regions[number].start, regions[number].end, counts[number])
         yield _candidates(number, rng.integers(0, 2, len(positions)).astype(bool), positions, rng)
 
 
@@ -137,9 +135,15 @@ def _fit(block: np.ndarray, regions: Sequence[Region], reach: Frame, excluded: E
     return inside & excluded.free(region.name, starts, ends)
 
 
-def _lowest(pool: np.ndarray, count: int) -> np.ndarray:
+def _lowest(blocks: Iterable[np.ndarray], count: int) -> np.ndarray:
     """The candidates with the lowest keys, in their order: a sample in which each is as likely as any other."""
-    return np.sort(pool, order="key")[:count]
+    pool, waiting = [np.zeros(0, _CANDIDATE)], 0
+    for block in blocks:
+        pool.append(block)
+        waiting += len(block)
+        if waiting > count:
+            pool, waiting = [np.sort(np.concatenate(pool), order="key")[:count]], 0
+    return np.sort(np.concatenate(pool), order="key")[:count]
 
 
 def _strands(reverse: np.ndarray) -> np.ndarray:

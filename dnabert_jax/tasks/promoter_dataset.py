@@ -1,5 +1,6 @@
 """What a set of promoter examples is: the choices that it is made by, the counts, and how its README tells of them."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -51,6 +52,8 @@ class Options:
     """Of the negatives and of a random split."""
 
     def __post_init__(self) -> None:
+        if not math.isfinite(self.tata_score):
+            raise InputError(f"the score of a TATA box is {self.tata_score}; expected a number of bits")
         if self.distance < 0:
             raise InputError(f"distance is {self.distance}; expected 0 or more")
         _ = self.choice

@@ -340,6 +340,8 @@ def test_what_cannot_be_made_is_one_line_and_leaves_nothing(tmp_path, plain, fil
 def test_options_out_of_range():
     with pytest.raises(InputError, match="distance is -1"):
         Options(distance=-1)
+    with pytest.raises(InputError, match="TATA box is nan"):
+        Options(tata_score=float("nan"))
     with pytest.raises(InputError, match="seed is -1"):
         Options(seed=-1)
     with pytest.raises(InputError, match="random split"):
