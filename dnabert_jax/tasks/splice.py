@@ -7,6 +7,7 @@ model has to look at more than two bases, and the interiors of exons and introns
 et al. 2019), 400 bases by default as there.
 """
 
+import bisect
 import itertools
 import os
 from collections import Counter
@@ -306,7 +307,7 @@ def _wanted(
     wanted: dict[Locus, Counter[tuple[int, str, str]]] = {}
     for site in positives:
         key = site.place.record, site.place.strand
-        locus = by_strand[key][np.searchsorted(starts[key], site.place.start + options.half, side="right") - 1]
+        locus = by_strand[key][bisect.bisect_right(starts[key], site.place.start + options.half) - 1]
         counts = wanted.setdefault(locus, Counter())
         for _ in range(options.negatives_per_site):
             counts[site.split, site.label, next(turns[site.label])] += 1
