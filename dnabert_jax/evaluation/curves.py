@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves of classes, each against the rest."""
+"""ROC and precision-recall curves: of classes, each against the rest, or of one class by several models."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,8 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from dnabert_jax.evaluation import one_class, pictures
 
 OfClass = tuple[str, np.ndarray, np.ndarray]
-"""A class's name, which examples are of it, bool[n], and the probabilities that they are, float[n]."""
+"""The name of a class or a model, which examples are of the class, bool[n], and the probabilities that they are,
+float[n]."""
 
 _STYLES = ("-", "--", ":")
 """In print they tell apart what colours tell apart on a screen."""
@@ -18,9 +19,9 @@ _MOST_NAMED = len(pictures.COLOURS) * 2
 """More classes than this are drawn alike, with one line in the legend for all."""
 
 
-def roc(classes: Sequence[OfClass]) -> Figure:
+def roc(classes: Sequence[OfClass], title: str = "ROC curve") -> Figure:
     """ROC curves of the classes that have both examples and counterexamples."""
-    figure, axes = _square("False positive rate", "True positive rate", "ROC curve")
+    figure, axes = _square("False positive rate", "True positive rate", title)
     curves = []
     for name, is_class, scores in _drawn(classes):
         false, true, _ = roc_curve(is_class, scores)
@@ -31,16 +32,16 @@ def roc(classes: Sequence[OfClass]) -> Figure:
     return figure
 
 
-def precision_recall(classes: Sequence[OfClass]) -> Figure:
+def precision_recall(classes: Sequence[OfClass], title: str = "Precision-recall curve") -> Figure:
     """Precision-recall curves of the classes that have both examples and counterexamples."""
-    figure, axes = _square("Recall", "Precision", "Precision-recall curve")
+    figure, axes = _square("Recall", "Precision", title)
     drawn, curves = _drawn(classes), []
     for name, is_class, scores in drawn:
         precision, recall, _ = precision_recall_curve(is_class, scores, drop_intermediate=True)
         curves.append((name, recall, precision, one_class.areas(is_class, scores)[1]))
     # The average precision is the area under steps, so steps are what is drawn.
     _draw_curves(axes, curves, "AUPRC", drawstyle="steps-post")
-    if len(drawn) == 1:
+    if drawn and all(np.array_equal(each[1], drawn[0][1]) for each in drawn):
         chance = float(drawn[0][1].mean())
         axes.axhline(chance, color="0.6", linewidth=1, linestyle=(0, (1, 3)), label=f"chance ({chance:.3f})", zorder=1)
     _add_legend(axes)
@@ -54,7 +55,7 @@ def _drawn(classes: Sequence[OfClass]) -> list[OfClass]:
 def _square(x: str, y: str, title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5, 5))
     axes = figure.add_subplot()
-    axes.set(xlabel=x, ylabel=y, title=title, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set(xlabel=x, ylabel=y, title=pictures.text(title, 60), xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     pictures.tidy(axes)
     return figure, axes
 

@@ -19,9 +19,9 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def text(name: str) -> str:
-    """A class name as matplotlib shows it letter for letter: a $ begins no formula, a leading _ hides nothing."""
-    short = name if len(name) <= 30 else name[:29] + "…"
+def text(name: str, longest: int = 30) -> str:
+    """A name, cut to a length, as matplotlib shows it letter for letter: a $ begins no formula, a _ hides nothing."""
+    short = name if len(name) <= longest else name[: longest - 1] + "…"
     return (" " if short.startswith("_") else "") + short.replace("$", r"\$")
 
 

@@ -1,9 +1,10 @@
 """Reports: pages that show what a run came to.
 
-`page` makes a page of sections, each of which has tables and pictures; every report is made of these, so that all
-look alike.
+`write` is `dnabert report`: the page of a fine-tuning run. `page` makes a page of sections, each of which has tables
+and pictures; every report is made of these, so that all look alike.
 """
 
 from dnabert_jax.report.document import Section, markdown, page, paragraph, picture, table
+from dnabert_jax.report.run import write
 
-__all__ = ["Section", "markdown", "page", "paragraph", "picture", "table"]
+__all__ = ["Section", "markdown", "page", "paragraph", "picture", "table", "write"]

@@ -211,6 +211,7 @@ def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, st
         "best_epoch": at // per_epoch,
         "epochs": config.epochs,
         "init": config.init,
+        "params": state.parameter_count(params),
         **figures,
         "data": {name: _described(each) for name, each in splits.items()},
         "made_with": _made_with(),
