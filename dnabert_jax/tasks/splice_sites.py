@@ -153,7 +153,7 @@ def read(
         say(f"{gtf}: {unstranded} exons have no strand and were left out")
     annotated = Annotated(lengths, exons, unmatched)
     if annotated.introns.empty:
-        raise InputError(f"{gtf}: no introns; expected genes with two exons or more")
+        raise InputError(f"{gtf}: no introns; expected genes with two exons or more, on strand + or -")
     return annotated
 
 

