@@ -34,7 +34,6 @@ OPTIONS, TABLE, PICTURE = "options.json", "factors.tsv", "factors.png"
 _DATA, _MODEL, _RESULT = "data", "model", "result.json"
 _SUFFIXES = (".narrowpeak", ".broadpeak", ".gappedpeak", ".bed", ".fa", ".fasta", ".fna")
 _COMPRESSED = (".gz", ".bgz")
-_EXAMPLES = tfbs.Options()
 
 Say = Callable[[str], None]
 
@@ -79,7 +78,7 @@ def run(
     fasta: str | Path | None = None,
     recipe: str = "tfbs",
     init: str = "",
-    examples: tfbs.Options = _EXAMPLES,
+    examples: tfbs.Options = tfbs.DEFAULTS,
     exclude: Sequence[str | Path] = (),
     say: Say = regions.note,
 ) -> Outcome:

@@ -10,9 +10,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -24,88 +23,28 @@ from dnabert_jax.tasks import background, dataset, peaks, records, shuffles, spl
 from dnabert_jax.tasks.dataset import Example, Place, Separation
 from dnabert_jax.tasks.excluded import Excluded
 from dnabert_jax.tasks.peaks import Peak, Peaks
-
-CLASSES = ("background", "bound")
-"""In the order in which fine-tuning numbers them, so that AUROC and AUPRC are those of the bound class."""
-BACKGROUND, BOUND = CLASSES
-
-_TOO_CLOSE = "window past the end of the record"
-_TOO_SHORT = "shorter than the window, and no genome to read on in"
-_UNKNOWN = "unknown bases in the window"
-_SAME = "same window as an earlier peak"
-_BETWEEN = "between splits"
+from dnabert_jax.tasks.tfbs_dataset import (
+    BACKGROUND,
+    BETWEEN,
+    BOUND,
+    CLASSES,
+    DEFAULTS,
+    SAME,
+    TOO_CLOSE,
+    TOO_SHORT,
+    UNKNOWN,
+    Options,
+    Summary,
+    readme,
+)
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the examples are made."""
-
-    window: int = 101
-    """Bases in an example."""
-    negatives: Literal["shuffle", "gc-matched"] = "shuffle"
-    negatives_per_peak: int = 1
-    validation: tuple[str, ...] = ()
-    """Records or regions (`20` or `20:1-5000000`) for validation."""
-    test: tuple[str, ...] = ()
-    """The same for the test. Where neither is given, 80, 10 and 10 % of the windows in genome order, cut between
-    windows that overlap."""
-    random_split: bool = False
-    """Draw the split of each window, or of each group of windows that overlap."""
-    seed: int = 0
-    """Of the negatives and of a random split."""
-
-    def __post_init__(self) -> None:
-        if self.window < 8:
-            raise InputError(f"window is {self.window}; expected 8 or more")
-        if self.negatives_per_peak < 1:
-            raise InputError(f"negatives per peak are {self.negatives_per_peak}; expected 1 or more")
-        _ = self.choice
-
-    @property
-    def choice(self) -> splits.Choice:
-        return splits.Choice(self.validation, self.test, self.random_split, self.seed)
-
-
-@dataclass
-class Summary:
-    """What was made of a file of peaks."""
-
-    format: str = ""
-    peaks: int = 0
-    """On the records that the genome has."""
-    dropped: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys((_TOO_CLOSE, _TOO_SHORT, _UNKNOWN, _SAME, _BETWEEN), 0)
-    )
-    """Peaks that gave no example, by reason."""
-    missing_negatives: int = 0
-    """GC-matched windows that the genome did not have."""
-    separation: Separation = field(default_factory=Separation)
-    examples: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By split and class."""
-    gc: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Mean share of G and C, by split and class."""
-
-    def __str__(self) -> str:
-        """A line for each split that has examples, then what gave none."""
-        lines = [
-            f"{name}: {', '.join(f'{count:,} {label}' for label, count in reversed(counts.items()))}"
-            for name, counts in self.examples.items()
-        ]
-        dropped = [f"{count:,} {reason}" for reason, count in self.dropped.items() if count]
-        lines.append(f"dropped peaks: {', '.join(dropped) or 'none'}")
-        if left_out := self.separation.repeated + self.separation.across_splits + self.separation.overlapping:
-            lines.append(f"examples left out to keep splits apart, or because they repeat a sequence: {left_out:,}")
-        if self.missing_negatives:
-            lines.append(f"negatives that the genome did not have: {self.missing_negatives:,}")
-        return "\n".join(lines)
 
 
 def make(
     peak_file: str | Path,
     out: str | Path,
-    options: Options = Options(),
+    options: Options = DEFAULTS,
     *,
     fasta: str | Path | None = None,
     exclude: Sequence[str | Path] = (),
@@ -145,6 +84,10 @@ def make(
         if genome and found.format == "FASTA":
             _require_genome(found, located, genome, fasta)
         windows = _windows(located, lengths, genome, options.window, summary)
+        if not windows:
+            raise InputError(
+                f"{found.path}: no peak gives a window ({summary.reasons}); expected peaks with {options.window} known bases around their middle"
+            )
         bound, territories, where = _divided(windows, found.placed, lengths, options, summary, say)
         bound, among_bound = dataset.distinct(bound)
         if options.negatives == "shuffle":
@@ -160,7 +103,7 @@ def make(
         task="tfbs",
         classes=CLASSES,
         examples=examples,
-        readme=_origin(found, fasta, exclude, options) + _dropped(summary),
+        readme=readme(found, fasta, exclude, options, summary),
         separation=summary.separation,
         where=where,
     )
@@ -259,11 +202,11 @@ def _windows(
         place = (peak.record, start, end, peak.strand)
         from_genome = genome is not None and peak.record
         if from_genome and not 0 <= start < end <= lengths[peak.record]:
-            summary.dropped[_TOO_CLOSE] += 1
+            summary.dropped[TOO_CLOSE] += 1
         elif not from_genome and not peak.start <= start < end <= peak.end:
-            summary.dropped[_TOO_SHORT] += 1
+            summary.dropped[TOO_SHORT] += 1
         elif peak.record and place in seen:
-            summary.dropped[_SAME] += 1
+            summary.dropped[SAME] += 1
         else:
             seen.add(place)
             if from_genome:
@@ -272,7 +215,7 @@ def _windows(
                 first = start - peak.start if peak.strand != "-" else peak.end - end
                 bases = peak.bases[first : first + window]
             if (bases == kmers.N).any():
-                summary.dropped[_UNKNOWN] += 1
+                summary.dropped[UNKNOWN] += 1
             else:
                 found.append((*place, peak.name, bases))
     return found
@@ -301,7 +244,7 @@ def _divided(
         place = Place(record, start, end, strand)
         split = int(territories.of(record, np.array([start]), np.array([end]))[0])
         if split == splits.NOWHERE:
-            summary.dropped[_BETWEEN] += 1
+            summary.dropped[BETWEEN] += 1
         else:
             examples.append(Example(BOUND, split, bases.tobytes(), "peak", place, dataset.name(place)))
     return examples, territories, territories.where(options.choice)
@@ -378,42 +321,3 @@ def _describe(examples: Sequence[Example], summary: Summary) -> None:
 def _gc_share(sequences: Sequence[bytes]) -> float:
     bases = np.frombuffer(b"".join(sequences), np.uint8)
     return float(background.gc_count(bases)) / max(len(bases), 1)
-
-
-def _origin(found: Peaks, fasta: str | Path | None, exclude: Sequence[str | Path], options: Options) -> str:
-    genome = f" and `{Path(fasta).name}`" if fasta else ""
-    if options.negatives == "shuffle":
-        negatives = """\
-- A background window is a bound one, in its split, with its bases in another order, in which each dinucleotide
-  occurs as often."""
-    else:
-        files = " and ".join(["the file", *(f"`{Path(path).name}`" for path in exclude)])
-        negatives = f"""\
-- A background window lies on a record that has peaks, has no N, shares no base with another one, and is
-  {options.window} bases or more away from every peak of {files}.
-  In each split there are as many with any number of G and C as bound windows with it, times the negatives
-  per peak."""
-    return f"""# Binding sites: bound, background
-
-Made by `dnabert task tfbs` from `{Path(found.path).name}` ({found.format}){genome}:
-windows of {options.window} bases, {options.negatives_per_peak} negative(s) per peak ({options.negatives}),
-seed {options.seed}.
-
-- Columns: {", ".join(dataset.COLUMNS)}.
-  Coordinates are 0-based and half-open; the sequence is read on `strand`, as on + where that is not told.
-- Base {options.window // 2 + 1} of a bound window is the summit of its peak, or its middle where no summit is told.
-{negatives}
-"""
-
-
-def _dropped(summary: Summary) -> str:
-    rows = [
-        ("peaks", summary.peaks),
-        *((f"peaks dropped: {reason}", count) for reason, count in summary.dropped.items()),
-        ("GC-matched windows that the genome did not have", summary.missing_negatives),
-    ]
-    text = "\n| what | count |\n| --- | ---: |\n" + "".join(f"| {what} | {count:,} |\n" for what, count in rows)
-    text += f"\n| share of G and C | {' | '.join(CLASSES)} |\n| --- | ---: | ---: |\n"
-    for name, shares in summary.gc.items():
-        text += f"| {name} | {' | '.join(f'{shares[label]:.3f}' for label in CLASSES)} |\n"
-    return text

@@ -301,7 +301,7 @@ def test_the_readme_tells_how_and_how_many(make, tmp_path):
         ({"validation": ("chr7",)}, "no record 'chr7'"),
         ({"peaks": [("chr1", 5, 30_001)]}, "line 1: a peak that ends at 30001; expected at most 30000"),
         ({"peaks": [("chr9", 5, 10)]}, "none of its records"),
-        ({"peaks": [("chr1", 0, 10)]}, "no example of class (bound|background) for"),
+        ({"peaks": [("chr1", 0, 10)]}, r"no peak gives a window \(1 window past the end of the record\); expected"),
         ({"peaks": [("chr1", 100, 140)]}, "no example of class (bound|background) for"),
     ],
 )
