@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Literal
 
 from dnabert_jax.commands.notes import say
+from dnabert_jax.experiment import Training
+
+_NONE = Training()
 
 
 def promoter(
@@ -23,6 +26,7 @@ def promoter(
     random_split: bool = False,
     seed: int = 0,
     overwrite: bool = False,
+    train: Training = _NONE,
 ) -> None:
     """Makes examples of promoters and of what looks like one, from start sites or a list of sequences.
 
@@ -30,7 +34,7 @@ def promoter(
     window of the genome is drawn from as a negative.
 
     Args:
-      out: folder for train.tsv, validation.tsv, test.tsv, a TFDS dataset and a README.
+      out: folder to make, with train.tsv, validation.tsv, test.tsv, the same as a TFDS dataset, and a README.
       fasta: the genome; plain or bgzip.
       gtf: exons, as GTF or GFF3; a promoter begins where the first exon of a transcript does, or of a gene where the
         transcripts are not told.
@@ -51,9 +55,13 @@ def promoter(
         --sequences.
       seed: of the negatives and of a random split.
       overwrite: replace an earlier result.
+      train: fine-tune on it afterwards.
     """
+    from dnabert_jax import experiment
     from dnabert_jax.tasks import promoter as task
 
     options = task.Options(core, kind, tata_score, negatives, distance, validation, test, random_split, seed)
     files = {"fasta": fasta, "gtf": gtf, "tss": tss, "sequences": sequences}
+    experiment.check(train)
     print(task.make(out, options, **files, overwrite=overwrite, say=say))
+    experiment.follow(out, train, say)

@@ -1,9 +1,9 @@
 """Whether a promoter has a TATA box, and where a genome reads like one.
 
-The box is scored with the position weight matrix of TBP that JASPAR has as MA0108 (release 2, 15 positions: the 389
-sites that Bucher collected from promoters of vertebrates), each position's log2 of the letter's share among the
-sites, one more counted of every letter, over 1/4. Its second to seventh positions are TATAAA at best; a promoter has a
-box where these six bases lie within -35..-20 and the matrix, all 15 of its positions, scores `SCORE` or more.
+The box is scored with the position weight matrix of TBP that JASPAR has as MA0108.2, of 389 sites and 15 positions
+after Bucher (1990). A position adds log2 of the letter's share among the sites, with one more counted of every letter,
+over 1/4. The second to seventh positions are TATAAA at best; a promoter has a box where these six bases lie within
+-35..-20 and the matrix, all 15 of its positions, scores `SCORE` or more.
 
 Bucher P (1990) J Mol Biol 212:563-578. JASPAR: Sandelin et al. (2004) Nucleic Acids Res 32:D91-D94.
 """
