@@ -48,6 +48,7 @@ def test_help_of_the_tasks(capsys):
     [
         (["build", "--help"], ["--fasta", "--out", "--validation", "--min-length"]),
         (["task", "splice", "--help"], ["--fasta", "--gtf", "--out", "--window"]),
+        (["factors", "--help"], ["--peaks", "--out", "--recipe", "--init", "--negatives"]),
         (["task", "tfbs", "--help"], ["--peaks", "--fasta", "--negatives", "--exclude", "--train.recipe"]),
         (["predict", "--help"], ["--model", "--input", "--output", "--long"]),
         (["embed", "--help"], ["--model", "--input", "--output", "--pool", "--pieces"]),

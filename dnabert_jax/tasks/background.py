@@ -67,13 +67,18 @@ def gc_matched(
     found: list[Window] = []
     taken: set[tuple[str, int]] = set()
     few = max(_FEWEST, _SPREAD * int(wanted.sum()) // max(len(stretches), 1))
+    left = rng.permutation(len(stretches))
     for most in (few, None):
-        for number in rng.permutation(len(stretches)):
+        full = []  # the stretches that may have more
+        for number in left:
             if not wanted.any():
                 break
-            for each in _of_stretch(genome, stretches[number], territories, excluded, wanted, taken, most, rng):
-                taken.add((each.record, each.start))
-                found.append(each)
+            windows = _of_stretch(genome, stretches[number], territories, excluded, wanted, taken, most, rng)
+            taken.update((each.record, each.start) for each in windows)
+            found += windows
+            if len(windows) == most:
+                full.append(number)
+        left = full
     return found, int(wanted.sum())
 
 

@@ -86,7 +86,8 @@ def make(
         windows = _windows(located, lengths, genome, options.window, summary)
         if not windows:
             raise InputError(
-                f"{found.path}: no peak gives a window ({summary.reasons}); expected peaks with {options.window} known bases around their middle"
+                f"{found.path}: no peak gives a window ({summary.reasons}); expected peaks with {options.window} known "
+                "bases around their middle"
             )
         bound, territories, where = _divided(windows, found.placed, lengths, options, summary, say)
         bound, among_bound = dataset.distinct(bound)

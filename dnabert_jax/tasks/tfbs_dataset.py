@@ -66,7 +66,7 @@ class Summary:
     )
     """Peaks that gave no example, by reason."""
     missing_negatives: int = 0
-    """GC-matched windows that the genome did not have."""
+    """GC-matched windows that were not found, because few have as many G and C."""
     separation: Separation = field(default_factory=Separation)
     examples: dict[str, dict[str, int]] = field(default_factory=dict)
     """By split and class."""
@@ -88,7 +88,7 @@ class Summary:
         if left_out := self.separation.repeated + self.separation.across_splits + self.separation.overlapping:
             lines.append(f"examples left out to keep splits apart, or because they repeat a sequence: {left_out:,}")
         if self.missing_negatives:
-            lines.append(f"negatives that the genome did not have: {self.missing_negatives:,}")
+            lines.append(f"GC-matched windows that were not found: {self.missing_negatives:,}")
         return "\n".join(lines)
 
 
@@ -129,7 +129,7 @@ def _counts(summary: Summary) -> str:
     rows = [
         ("peaks", summary.peaks),
         *((f"peaks dropped: {reason}", count) for reason, count in summary.dropped.items()),
-        ("GC-matched windows that the genome did not have", summary.missing_negatives),
+        ("GC-matched windows that were not found", summary.missing_negatives),
     ]
     text = "\n| what | count |\n| --- | ---: |\n" + "".join(f"| {what} | {count:,} |\n" for what, count in rows)
     text += f"\n| share of G and C | {' | '.join(CLASSES)} |\n| --- | ---: | ---: |\n"
