@@ -21,6 +21,7 @@ def promoter(
     tata_score: float = 3.37,
     negatives: Literal["paper", "genome", "shuffle", "deepromoter"] = "paper",
     distance: int = 1000,
+    allow_mismatch: bool = False,
     validation: tuple[str, ...] = (),
     test: tuple[str, ...] = (),
     random_split: bool = False,
@@ -49,6 +50,7 @@ def promoter(
         and none where it has none; shuffle, the promoter with its dinucleotides shuffled; deepromoter, the promoter
         with 12 of its 20 pieces replaced; or paper, genome for promoters with a TATA box and shuffle for those without.
       distance: bases; windows of the genome lie further than this from every known site.
+      allow_mismatch: go on where fewer than half of the introns of --gtf read GT..AG.
       validation: records or regions (chr20:1-5000000) for validation.
       test: the same for the test; where neither is given, 80, 10 and 10 % of the promoters in genome order.
       random_split: draw the split of each promoter, or of each group of promoters that overlap; needed with
@@ -60,7 +62,9 @@ def promoter(
     from dnabert_jax import experiment
     from dnabert_jax.tasks import promoter as task
 
-    options = task.Options(core, kind, tata_score, negatives, distance, validation, test, random_split, seed)
+    options = task.Options(
+        core, kind, tata_score, negatives, distance, allow_mismatch, validation, test, random_split, seed
+    )
     files = {"fasta": fasta, "gtf": gtf, "tss": tss, "sequences": sequences}
     experiment.check(train)
     print(task.make(out, options, **files, overwrite=overwrite, say=say))

@@ -98,7 +98,7 @@ def make(
     dataset.require_free(out, overwrite)
     summary = Summary()
     with IndexedFasta(fasta) if fasta else contextlib.nullcontext() as opened:
-        genome = _genome(opened, source, say) if opened else None
+        genome = _genome(opened, source, options, say) if opened else None
         found = _of_sequences(source, options, summary) if sequences else _of_sites(genome, options, summary)
         promoters, territories, where = _divided(found, genome, source, options, summary, say)
         promoters, among_promoters = dataset.distinct(promoters)
@@ -140,10 +140,15 @@ def _require_enough(source: Source, options: Options) -> None:
         )
 
 
-def _genome(opened: IndexedFasta, source: Source, say: Say) -> _Genome:
+def _genome(opened: IndexedFasta, source: Source, options: Options, say: Say) -> _Genome:
     lengths = {name: opened.length(name) for name in opened.names}
-    readers = ((of_bed, source.tss), (of_annotation, source.gtf))
-    return _Genome(opened, lengths, [read(path, lengths, source.fasta, say) for read, path in readers if path])
+    sites = []
+    if source.tss:
+        sites.append(of_bed(source.tss, lengths, source.fasta, say))
+    if source.gtf:
+        bases = {"genome": opened, "allow_mismatch": options.allow_mismatch}
+        sites.append(of_annotation(source.gtf, lengths, source.fasta, say, **bases))
+    return _Genome(opened, lengths, sites)
 
 
 def _of_sequences(source: Source, options: Options, summary: Summary) -> list[_Promoter]:

@@ -41,6 +41,8 @@ class Options:
     """`paper`: `genome` for promoters with a TATA box, `shuffle` for the others."""
     distance: int = 1000
     """Windows of the genome lie further than this from every known site."""
+    allow_mismatch: bool = False
+    """Go on where fewer than half of the introns read GT..AG, as where annotation and genome are of two assemblies."""
     validation: tuple[str, ...] = ()
     """Records or regions (`20` or `20:1-5000000`) for validation."""
     test: tuple[str, ...] = ()

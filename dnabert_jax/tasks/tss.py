@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from dnabert_jax.data import annotation, regions
+from dnabert_jax.data.fasta import IndexedFasta
 from dnabert_jax.errors import InputError
-from dnabert_jax.tasks import records
+from dnabert_jax.tasks import assembly, records
 
 
 class Frame(NamedTuple):
@@ -45,7 +46,13 @@ class Frame(NamedTuple):
 
 
 def of_annotation(
-    path: str | Path, lengths: Mapping[str, int], fasta: str | Path, say: Callable[[str], None] = regions.note
+    path: str | Path,
+    lengths: Mapping[str, int],
+    fasta: str | Path,
+    say: Callable[[str], None] = regions.note,
+    *,
+    genome: IndexedFasta | None = None,
+    allow_mismatch: bool = False,
 ) -> pd.DataFrame:
     """The first base of each transcript's first exon, or of each gene's where the transcripts are not told.
 
@@ -54,14 +61,16 @@ def of_annotation(
       lengths: bases of each record of the genome, by name, in order.
       fasta: the genome, for messages.
       say: is told of records in another spelling or absent, and of exons without a strand, which are left out.
+      genome: its bases, where it is to be looked at whether the annotation is of this assembly.
+      allow_mismatch: go on where it is not.
 
     Returns:
       Columns record (the genome's name), position (int64, 0-based), strand (`+` or `-`) and line (of the exon; the
       first where several transcripts begin at one site), one row a site, in genome order, `+` first.
 
     Raises:
-      InputError: as `annotation.exons` and `records.match`; an exon past the end of its record, or no exon with a
-        strand.
+      InputError: as `annotation.exons`, `records.match` and `assembly.require_match`; an exon past the end of its
+        record, or no exon with a strand.
     """
     exons = annotation.exons(path)
     exons = _on_genome(exons, lengths, path, fasta, say)
@@ -72,6 +81,8 @@ def of_annotation(
             f"{path}: line {row.line}: an exon that ends at {row.end}; expected at most {lengths[row.record]}, the end "
             f"of record {row.record} of {fasta}"
         )
+    if genome:
+        assembly.require_match(exons, genome, path, fasta, allow_mismatch=allow_mismatch, say=say)
     stranded = exons[exons.strand != "."]
     if len(stranded) < len(exons):
         say(f"{path}: {len(exons) - len(stranded)} exons have no strand and were left out")

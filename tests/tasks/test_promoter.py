@@ -1,6 +1,7 @@
 """Promoter examples of the embedded genome against its sequence and annotation, and those of real lists."""
 
 import csv
+import gzip
 import re
 from collections import Counter
 from itertools import pairwise
@@ -335,6 +336,19 @@ def test_what_cannot_be_made_is_one_line_and_leaves_nothing(tmp_path, plain, fil
         promoter.make(tmp_path / "out", Options(**options), **{name: paths[name] for name in files}, say=lambda _: None)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_annotation_of_another_assembly_is_refused_unless_allowed(tmp_path):
+    with gzip.open(embedded.GTF, "rt") as file:
+        rows = [row.split("\t") for row in file]
+    moved = [[*row[:3], str(int(row[3]) + 5), str(int(row[4]) + 5), *row[5:]] for row in rows]
+    (tmp_path / "moved.gtf").write_text("".join("\t".join(row) for row in moved))
+    options = {"gtf": tmp_path / "moved.gtf", "negatives": "shuffle"}
+    with pytest.raises(InputError, match=r"moved\.gtf: \d+ of \d+ introns read GT\.\.AG on .*; expected nearly all"):
+        made(tmp_path / "out", **options)
+    said = []
+    made(tmp_path / "out", said, **options, allow_mismatch=True)
+    assert any("do not seem to be of one assembly" in line for line in said)
 
 
 def test_options_out_of_range():
