@@ -15,7 +15,7 @@ from dnabert_jax.data import annotation, regions
 from dnabert_jax.data.fasta import IndexedFasta
 from dnabert_jax.errors import InputError
 
-_ENOUGH = 1000
+_ENOUGH = 300
 """Introns that are looked at; of more, as many are taken at equal distances."""
 
 
