@@ -15,6 +15,8 @@ float[n]."""
 
 _STYLES = ("-", "--", ":")
 """In print they tell apart what colours tell apart on a screen."""
+_MOST_BELOW = 6
+"""Lines of a legend that stands under its picture."""
 _MOST_NAMED = len(pictures.COLOURS) * 2
 """More classes than this are drawn alike, with one line in the legend for all."""
 
@@ -81,6 +83,10 @@ def _draw_curves(
 
 
 def _add_legend(axes: Axes) -> None:
-    """Beside the axes, where it hides no curve however many classes there are."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, handlelength=2.6, borderaxespad=0)
+    """Under the axes or, of many, beside them, where it hides no curve."""
+    count = len(axes.get_legend_handles_labels()[0])
+    if count:
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)}
+        if count > _MOST_BELOW:
+            place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0)}
+        axes.legend(**place, frameon=False, handlelength=2.6, borderaxespad=0)

@@ -8,6 +8,7 @@ import base64
 import io
 import math
 import numbers
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ from matplotlib.figure import Figure
 
 _DRAWING = {"svg.hashsalt": "dnabert-jax", "svg.fonttype": "path", "path.simplify": True}
 """The same figure gives the same bytes, and looks the same where its font is missing."""
+_WIDTH = re.compile(rb'<svg[^>]* width="([0-9.]+)pt"')
+_HALF = 440.0
+"""Points; two drawings that are not wider share a line."""
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("dnabert_jax.report", "."),
     autoescape=True,
@@ -73,7 +77,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str 
         any(_is_number(row[at]) for row in rows) and all(row[at] is None or _is_number(row[at]) for row in rows)
         for at in range(columns)
     ]
-    parts = [Markup("<caption>{}</caption>").format(caption)] if caption else []
+    parts = []
     if header:
         names = (_cell("th", name, right) for name, right in zip(header, numeric, strict=True))
         parts.append(Markup("<thead><tr>{}</tr></thead>").format(Markup("").join(names)))
@@ -84,7 +88,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str 
         for row in rows
     )
     parts.append(Markup("<tbody>\n{}\n</tbody>").format(body))
-    return Markup('<div class="table"><table>\n{}\n</table></div>').format(Markup("\n").join(parts))
+    # A caption of its own kind would be no wider than the table, however narrow that is.
+    above = Markup('<p class="caption">{}</p>').format(caption) if caption else ""
+    return Markup('<div class="table">{}<table>\n{}\n</table></div>').format(above, Markup("\n").join(parts))
 
 
 def number(value: Any) -> str | Markup:
@@ -101,7 +107,7 @@ def number(value: Any) -> str | Markup:
 
 
 def picture(figure: Figure, caption: str = "", *, alt: str = "") -> Markup:
-    """A figure, as large as it was drawn unless the page is narrower; small ones stand side by side.
+    """A figure, as large as it was drawn unless the page is narrower; two small ones share a line.
 
     Args:
       figure: of matplotlib.
@@ -111,9 +117,12 @@ def picture(figure: Figure, caption: str = "", *, alt: str = "") -> Markup:
     drawing = io.BytesIO()
     with matplotlib.rc_context(_DRAWING):
         figure.savefig(drawing, format="svg", bbox_inches="tight", metadata={"Date": None})
+    width = float(_WIDTH.search(drawing.getvalue())[1])
+    size = Markup(' class="half"') if width <= _HALF else ""
     source = "data:image/svg+xml;base64," + base64.b64encode(drawing.getvalue()).decode()
     under = Markup("<figcaption>{}</figcaption>").format(caption) if caption else ""
-    return Markup('<figure><img src="{}" alt="{}">{}</figure>').format(source, alt or caption or "picture", under)
+    shown = alt or caption or "picture"
+    return Markup('<figure{}><img src="{}" alt="{}">{}</figure>').format(size, source, shown, under)
 
 
 def markdown(text: str) -> Markup:
