@@ -170,9 +170,12 @@ class ModelConfig:
     """How the pooled outputs of a sequence's pieces become one vector."""
     pieces: int = 1
     """Pieces, each as long as the encoder reads, that a sequence may have. `concatenate` has a place for each."""
+    pool: Literal["cls", "mean"] = "cls"
+    """What of a piece is pooled: the state of [CLS], or the mean over the states of its k-mers."""
 
     def __post_init__(self) -> None:
         _require_pieces(self.pieces, self.join, self.head)
+        _require_pool(self.pool, self.head)
         fine_tuned = self.head not in ("none", "masked_lm")
         _require(bool(self.classes) == fine_tuned, "classes", self.classes, f"names of what {self.head!r} puts out")
 
@@ -185,6 +188,10 @@ def _require_pieces(pieces: int, join: str, target: str) -> None:
         join,
         "'mean' with per_base, where nothing is pooled: every base is read from the k-mers that cover it",
     )
+
+
+def _require_pool(pool: str, target: str) -> None:
+    _require(pool == "cls" or target != "per_base", "pool", pool, "'cls' with per_base, where nothing is pooled")
 
 
 @dataclass(frozen=True)
@@ -423,6 +430,8 @@ class FinetuneConfig:
     """Pieces, each as long as the encoder reads, that a sequence may be split into (DNABERT-XL's way)."""
     join: Literal["mean", "concatenate"] = "mean"
     """Whether the classifier reads the mean of the pieces' pooled outputs, or all of them side by side."""
+    pool: Literal["cls", "mean"] = "cls"
+    """What is pooled: the state of [CLS], as in BERT, or the mean over the states of the k-mers."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     seed: int = 0
     batch_size: int = 32
@@ -452,6 +461,7 @@ class FinetuneConfig:
         _require_share(self, "warmup_share")
         _require_rate(self, "dropout", "beta2")
         _require_pieces(self.pieces, self.join, self.target)
+        _require_pool(self.pool, self.target)
         _require(
             not (self.freeze_encoder and self.lora.rank), "lora.rank", self.lora.rank, "0 where freeze_encoder is True"
         )
@@ -478,7 +488,7 @@ class FinetuneConfig:
 
     def fine_tuned(self, classes: tuple[str, ...]) -> ModelConfig:
         """The model that this run trains on data of these classes (or, for regression, of these numbers' names)."""
-        return ModelConfig(self.model, self.target, classes, self.join, self.pieces)
+        return ModelConfig(self.model, self.target, classes, self.join, self.pieces, self.pool)
 
 
 def to_json(config: Any) -> str:

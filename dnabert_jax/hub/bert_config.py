@@ -175,7 +175,8 @@ def write(config: ModelConfig, source: str) -> dict[str, Any]:
       source: what is being written, for messages.
 
     Raises:
-      InputError: a model that transformers' BERT cannot compute: rotary positions, or pieces side by side.
+      InputError: a model that transformers' BERT cannot compute: rotary positions, pieces side by side, or the mean
+        over k-mers.
     """
     encoder = config.encoder
     if encoder.positions != "learned":
@@ -186,6 +187,11 @@ def write(config: ModelConfig, source: str) -> dict[str, Any]:
         raise InputError(
             f"{source}: a classifier that reads {config.pieces} pieces side by side has no Hugging Face form; expected "
             "join 'mean'"
+        )
+    if config.pool != "cls":
+        raise InputError(
+            f"{source}: a classifier that reads the {config.pool} over k-mers has no Hugging Face form; expected pool "
+            "'cls'"
         )
     architecture = _architecture(config.head)
     values = {

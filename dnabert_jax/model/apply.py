@@ -19,7 +19,8 @@ class Outputs(NamedTuple):
 
     Attributes:
       hidden: compute_dtype[..., length, hidden], the states of the last layer.
-      pooled: compute_dtype[..., hidden], the pooler's view of [CLS]; None where the model has no pooler.
+      pooled: compute_dtype[..., hidden], the pooler's view of [CLS], or of the mean over k-mers; None where there is no
+        pooler.
       logits: None without a head. Masked LM: float32[..., length, vocabulary]. Sequence heads: float32[batch, outputs],
         the pieces joined as the config says. Per base: float32[batch, bases, classes], the pieces one after another;
         bases that a row does not have are 0.
@@ -51,7 +52,7 @@ def apply(config: ModelConfig, params: Any, batch: dict[str, jax.Array]) -> Outp
     hidden = hidden.reshape(*tokens.shape, -1)
     pooled = None
     if "pooler" in params:
-        pooled = SequenceClassifier(config).apply({"params": params}, hidden, method="pool")
+        pooled = SequenceClassifier(config).apply({"params": params}, hidden, segment_ids, method="pool")
     return Outputs(hidden, pooled, _logits(config, params, hidden, pooled, segment_ids))
 
 

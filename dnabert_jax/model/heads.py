@@ -76,7 +76,8 @@ class MaskedLanguageModel(nn.Module):
 
 
 class SequenceClassifier(nn.Module):
-    """Outputs for a whole sequence: the hidden state of [CLS], pooled, dropped out, and mapped to logits.
+    """Outputs for a whole sequence: the hidden state of [CLS], or the mean over the k-mers, pooled, dropped out, and
+    mapped to logits.
 
     A sequence longer than the encoder reads comes in pieces; their pooled outputs are joined before the last map, as
     DNABERT-XL joins them (Ji et al. 2021).
@@ -114,12 +115,17 @@ class SequenceClassifier(nn.Module):
     def pooled(
         self, tokens: jax.Array, segment_ids: jax.Array, positions: jax.Array, *, deterministic: bool
     ) -> jax.Array:
-        """compute_dtype[..., hidden] for int32[..., length] rows: what the pooler makes of the state of [CLS]."""
-        return self.pool(_encoded(self.encoder, tokens, segment_ids, positions, deterministic))
+        """compute_dtype[..., hidden] for int32[..., length] rows: what the pooler makes of each."""
+        return self.pool(_encoded(self.encoder, tokens, segment_ids, positions, deterministic), segment_ids)
 
-    def pool(self, hidden: jax.Array) -> jax.Array:
-        """compute_dtype[..., hidden] of hidden states [..., length, hidden]."""
-        return jnp.tanh(self.pooler(hidden[..., 0, :]))
+    def pool(self, hidden: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        """compute_dtype[..., hidden] of hidden states [..., length, hidden] and the rows' segment ids."""
+        if self.config.pool == "cls":
+            return jnp.tanh(self.pooler(hidden[..., 0, :]))
+        is_kmer = _is_kmer(segment_ids)[..., None]
+        total = jnp.where(is_kmer, hidden[..., 1:-1, :], 0).astype(jnp.float32).sum(axis=-2)
+        mean = total / jnp.maximum(is_kmer.sum(axis=-2), 1)
+        return jnp.tanh(self.pooler(mean.astype(hidden.dtype)))
 
     def classify(self, pooled: jax.Array, is_there: jax.Array) -> jax.Array:
         """Logits from the pooled outputs of pieces, or of sequences that are one piece each.
@@ -173,8 +179,7 @@ class BaseClassifier(nn.Module):
     def base_logits(self, hidden: jax.Array, segment_ids: jax.Array, *, deterministic: bool) -> jax.Array:
         """What `__call__` returns, of hidden states [batch, (pieces,) length, hidden] and the rows' segment ids."""
         logits = self._classified(hidden, deterministic)
-        # The last token of a segment is [SEP], so a k-mer is there if the token behind it is.
-        is_kmer = segment_ids[..., 2:] > 0
+        is_kmer = _is_kmer(segment_ids)
         batch, classes = len(hidden), logits.shape[-1]
         return base_means(
             logits[..., 1:-1, :].reshape(batch, -1, classes), is_kmer.reshape(batch, -1), self.config.encoder.k
@@ -208,6 +213,11 @@ def base_means(values: jax.Array, is_kmer: jax.Array, k: int) -> jax.Array:
     bases = values.shape[1] + k - 1
     total = sum(padded[:, offset : offset + bases] for offset in range(k))
     return total[..., :-1] / jnp.maximum(total[..., -1:], 1)
+
+
+def _is_kmer(segment_ids: jax.Array) -> jax.Array:
+    """Whether each place but the first and the last of a row, [..., length], has a k-mer: bool[..., length - 2]."""
+    return segment_ids[..., 2:] > 0  # the last token of a segment is [SEP], so a k-mer has another token behind it
 
 
 def _encoded(encoder: Encoder, tokens, segment_ids, positions, deterministic: bool) -> jax.Array:

@@ -78,6 +78,8 @@ def _other_outputs(there: ModelConfig, here: ModelConfig) -> str:
         return f"it has {_listed(there.classes)}, the data {_listed(here.classes)}"
     if there.join != here.join or (here.join == "concatenate" and there.pieces != here.pieces):
         return f"it reads {there.pieces} pieces by {there.join}, this one {here.pieces} by {here.join}"
+    if there.pool != here.pool:
+        return f"it reads the pooled {there.pool}, this one the pooled {here.pool}"
     return ""
 
 

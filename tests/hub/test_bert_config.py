@@ -157,3 +157,5 @@ def test_what_bert_cannot_compute_is_not_written():
         bert_config.write(ModelConfig(rotary, "masked_lm"), "out")
     with pytest.raises(InputError, match="3 pieces side by side has no Hugging Face form"):
         bert_config.write(ModelConfig(EncoderConfig(), "single_label", ("a", "b"), "concatenate", 3), "out")
+    with pytest.raises(InputError, match=r"reads the mean over k-mers .*; expected pool 'cls'$"):
+        bert_config.write(ModelConfig(EncoderConfig(), "single_label", ("a", "b"), pool="mean"), "out")

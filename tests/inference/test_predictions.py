@@ -42,11 +42,16 @@ def _row(bases) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("head", "join"),
-    [*((head, "mean") for head in HEADS), ("single_label", "concatenate"), ("regression", "concatenate")],
+    ("head", "join", "pool"),
+    [
+        *((head, "mean", "cls") for head in HEADS),
+        ("single_label", "concatenate", "cls"),
+        ("regression", "concatenate", "cls"),
+        ("single_label", "mean", "mean"),
+    ],
 )
-def test_as_the_model_on_rows_in_pieces(head, join):
-    config, params = tiny.model(head, ("a", "b", "c"), join=join, pieces=PIECES)
+def test_as_the_model_on_rows_in_pieces(head, join, pool):
+    config, params = tiny.model(head, ("a", "b", "c"), join=join, pieces=PIECES, pool=pool)
     expected = heads.predictor(config)(params, _in_pieces())
     found = list(predictions.predict(config, params, enumerate(SEQUENCES), batch_size=4))
     assert [number for number, _ in found] == list(range(len(SEQUENCES)))

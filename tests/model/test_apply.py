@@ -77,24 +77,36 @@ def test_masked_lm_logits_are_those_at_every_place():
 
 
 @pytest.mark.parametrize(
-    ("head", "join", "pieces"),
+    ("head", "join", "pieces", "pool"),
     [
-        ("single_label", "mean", 1),
-        ("single_label", "concatenate", 3),
-        ("multi_label", "mean", 3),
-        ("regression", "concatenate", 1),
-        ("per_base", "mean", 1),
-        ("per_base", "mean", 3),
+        ("single_label", "mean", 1, "cls"),
+        ("single_label", "concatenate", 3, "cls"),
+        ("single_label", "concatenate", 3, "mean"),
+        ("multi_label", "mean", 3, "cls"),
+        ("regression", "concatenate", 1, "cls"),
+        ("regression", "mean", 1, "mean"),
+        ("per_base", "mean", 1, "cls"),
+        ("per_base", "mean", 3, "cls"),
     ],
 )
-def test_logits_are_those_of_the_fine_tuned_module(head, join, pieces):
-    config, params = _model(head, join=join, pieces=pieces)
+def test_logits_are_those_of_the_fine_tuned_module(head, join, pieces, pool):
+    config, params = _model(head, join=join, pieces=pieces, pool=pool)
     batch = tiny.rows([[5], [22]], LENGTH) if pieces == 1 else _pieces([[22, 22, 4], [22, 1, 0], [7, 0, 0]])
     outputs = jax.jit(functools.partial(apply, config))(params, batch)
     expected = _direct(config)(params, batch)
     assert outputs.logits.dtype == jnp.float32
     np.testing.assert_allclose(outputs.logits, expected, atol=1e-5)
     assert (outputs.pooled is None) == (head == "per_base")
+
+
+def test_the_mean_is_over_the_kmers_alone():
+    config, params = _model("single_label", pool="mean")
+    counts = [5, 22, LENGTH - 2]
+    outputs = jax.jit(functools.partial(apply, config))(params, tiny.rows([[count] for count in counts], LENGTH))
+    for row, count in enumerate(counts):
+        mean = np.asarray(outputs.hidden[row, 1 : count + 1], np.float64).mean(axis=0)
+        expected = np.tanh(mean @ params["pooler"]["kernel"] + params["pooler"]["bias"])
+        np.testing.assert_allclose(outputs.pooled[row], expected, atol=1e-5)
 
 
 def test_gradients_are_those_of_the_module():

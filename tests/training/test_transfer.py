@@ -69,6 +69,7 @@ def test_the_same_classes_keep_their_classifier():
             dataclasses.replace(TWO, join="concatenate", pieces=2),
             "it reads 1 pieces by mean, this one 2 by concatenate",
         ),
+        (dataclasses.replace(TWO, pool="mean"), "it reads the pooled cls, this one the pooled mean"),
     ],
 )
 def test_other_outputs_get_a_new_classifier(config: ModelConfig, why: str):
