@@ -27,7 +27,7 @@ say "Pretraining a small DNABERT"
 python train.py demo --workdir "$demo/pretrained" --data.path "$demo/genome"
 
 say "Making splice-site examples from RefSeq exons"
-dnabert task splice --fasta "$genome.fa.gz" --gtf "$genome.gtf.gz" --out "$demo/splice" --window 200
+dnabert task splice --fasta "$genome.fa.gz" --gtf "$genome.gtf.gz" --out "$demo/splice" --window 200 --negatives decoy
 
 labels=(--data.train "$demo/splice/train.tsv" --data.validation "$demo/splice/validation.tsv"
   --data.test "$demo/splice/test.tsv")
