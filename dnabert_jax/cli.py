@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dnabert_jax import flags, recipes
-from dnabert_jax.commands import factors, genome, models, promoter, report, scan, splice, tfbs
+from dnabert_jax.commands import factors, genome, models, promoter, report, rounds, scan, splice, tfbs
 from dnabert_jax.commands.notes import say
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
 
@@ -91,6 +91,7 @@ COMMANDS: dict[str, Command] = {
     "scan": _function(scan.scan),
     "task": _task,
     "factors": _function(factors.factors),
+    "rounds": _function(rounds.rounds),
 }
 
 
