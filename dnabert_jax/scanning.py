@@ -137,6 +137,7 @@ def scan(
     threshold: float = 0.5,
     strand: Strand = "both",
     tss: str | Path = "",
+    allow_mismatch: bool = False,
     batch_size: int = 64,
     progress: Callable[[Progress], None] = lambda _: None,
     say: Callable[[str], None] = regions.note,
@@ -159,6 +160,7 @@ def scan(
       threshold: a window is called from this score on.
       strand: strands to scan, each by itself.
       tss: GTF, GFF3 or BED of TSSs to compare with.
+      allow_mismatch: go on where fewer than half of the annotation's introns read GT..AG.
       batch_size: reads computed at once.
       progress: hears how far the scan is.
       say: hears notes.
@@ -184,7 +186,7 @@ def scan(
     with IndexedFasta(fasta) as genome, contextlib.ExitStack() as stack:
         lengths = {name: genome.length(name) for name in genome.names}
         territory = _territory(named, lengths, say)
-        known = _sites(tss, lengths, fasta, say) if tss else []
+        known = _sites(tss, genome, fasta, allow_mismatch, say) if tss else []
         graphs = {each: stack.enter_context(results.text(files[each])) for each in strands}
         for each, graph in graphs.items():
             graph.write(f'track type=bedGraph name="{out.name} {classifier.config.classes[number]} {each}"\n')
@@ -445,10 +447,13 @@ def _territory(named: Sequence[str], lengths: dict[str, int], say: Callable[[str
 
 
 def _sites(
-    path: str | Path, lengths: dict[str, int], fasta: str | Path, say: Callable[[str], None]
+    path: str | Path, genome: IndexedFasta, fasta: str | Path, allow_mismatch: bool, say: Callable[[str], None]
 ) -> list[calls.Site]:
-    read = sites.of_bed if _is_bed(path) else sites.of_annotation
-    table = read(path, lengths, fasta, say)
+    lengths = {name: genome.length(name) for name in genome.names}
+    if _is_bed(path):
+        table = sites.of_bed(path, lengths, fasta, say)
+    else:
+        table = sites.of_annotation(path, lengths, fasta, say, genome=genome, allow_mismatch=allow_mismatch)
     return [calls.Site(*row) for row in zip(table.record, table.position.tolist(), table.strand)]
 
 

@@ -23,6 +23,7 @@ def scan(
     threshold: float = 0.5,
     strand: Literal["both", "+", "-"] = "both",
     tss: Path | None = None,
+    allow_mismatch: bool = False,
     batch_size: int = 64,
 ) -> None:
     """Slides a promoter model over a genome, calls regions, and compares them with transcription start sites.
@@ -43,6 +44,7 @@ def scan(
       threshold: a window is called from this score on.
       strand: strands to scan, each by itself.
       tss: GTF, GFF3 or BED of transcription start sites to compare with.
+      allow_mismatch: go on where fewer than half of the annotation's introns read GT..AG.
       batch_size: reads scored at once.
     """
     from dnabert_jax import scanning
@@ -63,6 +65,7 @@ def scan(
             threshold=threshold,
             strand=strand,
             tss=tss or "",
+            allow_mismatch=allow_mismatch,
             batch_size=batch_size,
             progress=progress,
             say=say,
