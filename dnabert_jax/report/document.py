@@ -23,6 +23,8 @@ _DRAWING = {"svg.hashsalt": "dnabert-jax", "svg.fonttype": "path", "path.simplif
 _WIDTH = re.compile(rb'<svg[^>]* width="([0-9.]+)pt"')
 _HALF = 440.0
 """Points; two drawings that are not wider share a line."""
+_LONG_WORD = 24
+"""A word with more letters may be broken in a table, which would not fit on paper otherwise."""
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("dnabert_jax.report", "."),
     autoescape=True,
@@ -135,4 +137,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _cell(tag: str, content: Any, right: bool) -> Markup:
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(tag), Markup(' class="number"' if right else ""), escape(content))
+    kind = ""
+    if right:
+        kind = Markup(' class="number"')
+    elif not isinstance(content, Markup) and any(len(word) > _LONG_WORD for word in str(content).split()):
+        kind = Markup(' class="long"')
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(tag), kind, escape(content))
