@@ -11,7 +11,7 @@ from dnabert_jax.config import FinetuneConfig, MaskingConfig, OptimizerConfig, P
 from dnabert_jax.errors import InputError
 
 PRETRAINING = ("demo", "dnabert3", "dnabert4", "dnabert5", "dnabert6", "dnabert6_4096", "small")
-FINE_TUNING = ("demo_splice", "promoter", "small_tasks", "splice", "tfbs")
+FINE_TUNING = ("demo_splice", "promoter", "small_promoter", "small_splice", "small_tfbs", "splice", "tfbs")
 
 
 def test_names_lists_every_recipe():
