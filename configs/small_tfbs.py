@@ -1,4 +1,4 @@
-"""Binding sites, read from either strand, for the small model of `configs/small.py`; docs/results.md is made with it."""
+"""Binding sites of either strand, for the small model of `configs/small.py`; docs/results.md is made with it."""
 
 from dnabert_jax.config import FinetuneConfig, FinetunedEncoderConfig
 
