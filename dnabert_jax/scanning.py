@@ -266,13 +266,14 @@ def scores(
     for (block, strand, place), values in found:
         block.scores[strand, place] = values[number]
         block.missing -= 1
+        if not block.missing % model.batch_size:
+            progress(Progress(block.record, block.before + place * grid.step + grid.length, total))
         if block.missing:
             continue
         if block.carried:  # the reads that its first windows share with the last ones of the block before
             block.scores[:, : block.carried] = before.scores[:, -block.carried :]
         before = block
         inside = np.lib.stride_tricks.sliding_window_view(block.scores, grid.reads, axis=1)[:, :: grid.fresh]
-        progress(Progress(block.record, block.done, total))
         yield Scores(block.record, block.start, inside.max(-1) if score == "max" else inside.mean(-1, dtype=np.float32))
 
 
@@ -289,8 +290,8 @@ class _Block:
     """float32[strands, reads], at every step."""
     missing: int
     """Scores still to come."""
-    done: int
-    """Bases of everything scanned up to its end."""
+    before: int
+    """Bases of everything scanned before its start."""
 
 
 def _blocks(genome: IndexedFasta, territory: list[Region], grid: Grid, strands: int) -> Iterator[_Block]:
@@ -307,8 +308,7 @@ def _blocks(genome: IndexedFasta, territory: list[Region], grid: Grid, strands: 
                 block_start = first + at * grid.stride
                 values = np.full((strands, reads), np.nan, np.float32)
                 missing = strands * len(_places(grid, reads, carried))
-                block_end = block_start + (count - 1) * grid.stride + grid.window
-                yield _Block(region.name, block_start, carried, values, missing, before + block_end - region.start)
+                yield _Block(region.name, block_start, carried, values, missing, before + block_start - region.start)
         before += region.end - region.start
 
 

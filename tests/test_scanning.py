@@ -79,13 +79,16 @@ def test_windows_are_those_of_a_slow_loop_and_each_read_is_computed_once(stride,
     }
     grid = scanning.Grid(LENGTH, WINDOW, stride, step)
     territory = [Region("a", 7, 330), Region("a", 331, 640), Region("b", 0, 500), Region("short", 0, WINDOW - 1)]
-    found = {}
+    found, heard = {}, []
     with fasta.IndexedFasta(_genome(tmp_path, **letters)) as genome:
-        for each in scanning.scores(model, genome, territory, grid, "+-", 1, score):
+        for each in scanning.scores(model, genome, territory, grid, "+-", 1, score, heard.append):
             for number, values in enumerate(each.values.T):
                 key = each.record, each.start + number * stride
                 assert key not in found
                 found[key] = values
+    done = [each.bases for each in heard]
+    assert done == sorted(done)
+    assert 0.6 * heard[-1].total < done[-1] <= heard[-1].total == 323 + 309 + 500 + WINDOW - 1
     for column, strand in enumerate("+-"):
         expected = {
             (region.name, at): value
