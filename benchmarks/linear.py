@@ -54,7 +54,7 @@ class Trained(NamedTuple):
 def train(kind: Features, data: Data, validation: Data) -> Trained:
     """Trains with every setting, and keeps the best; the first among equals, and so the most held back.
 
-    With each kind of features the penalty gets weaker until that has not helped for two values of C.
+    With each kind of features the penalty gets weaker until two values of C in a row have done worse than the best.
     """
     best = None
     for settings, features in _features(kind, max(map(len, data.sequences))):
@@ -67,7 +67,7 @@ def train(kind: Features, data: Data, validation: Data) -> Trained:
             if best is None or mcc > best.mcc:
                 best = Trained(copy.deepcopy(model), features, {**settings, "C": c}, mcc)
             found.append(mcc)
-            if found.index(max(found)) < len(found) - 2:
+            if max(found[-2:]) < max(found):
                 break
     return best
 
