@@ -236,6 +236,8 @@ def compare(tasks: list[Task], rows: list[str], seeds: list[int], out: Path) -> 
                 except (InputError, RunStopped) as error:
                     _say(f"{at}: failed: {error}")
                     whole = False
+                except Interrupted:
+                    raise
                 except Exception:  # the rows behind it are run all the same
                     traceback.print_exc()
                     _say(f"{at}: failed")
