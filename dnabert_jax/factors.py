@@ -8,7 +8,6 @@ how their accuracy and F1 are spread.
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Any
 
 import jax
 
-from dnabert_jax import experiment, recipes, stored
-from dnabert_jax.config import FinetuneConfig, differences, from_json, to_json
+from dnabert_jax import begun, experiment, recipes, stored
+from dnabert_jax.config import FinetuneConfig
 from dnabert_jax.data import regions
 from dnabert_jax.data.fasta import IndexedFasta
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
@@ -29,7 +28,7 @@ from dnabert_jax.training import workdir
 from dnabert_jax.training.signals import StopSignals
 
 FIGURES = ("accuracy", "f1", "precision", "recall", "mcc", "auroc", "auprc")
-OPTIONS, TABLE, PICTURE = "options.json", "factors.tsv", "factors.png"
+TABLE, PICTURE = "factors.tsv", "factors.png"
 
 _DATA, _MODEL, _RESULT = "data", "model", "result.json"
 _SUFFIXES = (".narrowpeak", ".broadpeak", ".gappedpeak", ".bed", ".fa", ".fasta", ".fna")
@@ -106,17 +105,17 @@ def run(
     out = Path(out)
     files = _files(Path(peaks), fasta, say)
     options = Options(
-        _absolute(fasta or ""),
-        tuple(map(_absolute, exclude)),
+        begun.absolute(fasta or ""),
+        tuple(map(begun.absolute, exclude)),
         examples,
-        dataclasses.replace(recipes.load(recipe, FinetuneConfig), init=_absolute(init), seed=examples.seed),
+        dataclasses.replace(recipes.load(recipe, FinetuneConfig), init=begun.absolute(init), seed=examples.seed),
     )
     # What no factor could do with is told now, and not once for each of them.
     _require_regions(fasta, examples)
     if init and not all(_finished(out / name) for name in files):
         stored.read(init, lambda line: None)
     with workdir.lock(out), StopSignals() as stop:
-        _claim(out, options)
+        begun.claim(out, options)
         results: dict[str, dict[str, Any]] = {}
         failed: dict[str, str] = {}
         for name, file in files.items():
@@ -173,38 +172,12 @@ def _name(file: Path) -> str | None:
     return name or None
 
 
-def _absolute(path: str | Path) -> str:
-    """A path that means the same from everywhere; what is no file stays, such as the id of a model on a hub."""
-    return os.path.abspath(path) if path and os.path.exists(path) else str(path)
-
-
 def _require_regions(fasta: str | Path | None, examples: tfbs.Options) -> None:
     """Raises InputError for a genome that cannot be read, or that lacks a region that is named."""
     if fasta:
         with IndexedFasta(fasta) as genome:
             lengths = {name: genome.length(name) for name in genome.names}
         regions.resolve([*examples.validation, *examples.test], lengths, lambda line: None)
-
-
-def _claim(out: Path, options: Options) -> None:
-    """Writes the options of a first start, or holds those of this one against them once a factor was begun."""
-    file = out / OPTIONS
-    if not file.exists():
-        others = sorted(each.name for each in out.iterdir() if not each.name.startswith("."))
-        if others:
-            raise InputError(f"{out}: holds {others[0]} but no {OPTIONS}; expected an empty or new folder")
-    elif any(each.is_dir() for each in out.iterdir()):
-        try:
-            before = from_json(Options, file.read_text(encoding="utf-8"), str(file))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: cannot be read ({error}); expected what the first start wrote") from None
-        changed = [f"{name} ({old!r} → {new!r})" for name, old, new in differences(before, options)]
-        if changed:
-            raise InputError(
-                f"{out}: begun with other options: {', '.join(changed)}; expected the same, or another folder"
-            )
-        return
-    workdir.write_text(file, to_json(options))
 
 
 def _finished(folder: Path) -> bool:
