@@ -8,8 +8,9 @@ from types import FrameType, TracebackType
 class StopSignals:
     """Context manager that notes the first SIGTERM, SIGHUP or SIGINT; the second raises KeyboardInterrupt at once.
 
-    The training loop looks at `received` between steps. Handlers that were there before come back on leaving. Outside
-    the main thread, where Python allows no handlers, nothing is caught.
+    The training loop looks at `received` between steps. Handlers that were there before come back on leaving; where
+    they are those of a StopSignals around this one, as in a program of many runs, that one has received the signal too.
+    Outside the main thread, where Python allows no handlers, nothing is caught.
 
     Attributes:
       received: "SIGTERM", "SIGHUP" or "SIGINT" once one came, else None.
@@ -33,6 +34,9 @@ class StopSignals:
         for number, handler in self._before.items():
             # None stands for a handler that was not set from Python and cannot be put back from here.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            outer = getattr(handler, "__self__", None)
+            if isinstance(outer, StopSignals):
+                outer.received = outer.received or self.received
         self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:

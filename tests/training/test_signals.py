@@ -80,3 +80,16 @@ with StopSignals() as stop:
 print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)
 """
     assert output(script) == ["SIGHUP", "None", "True"]
+
+
+def test_a_signal_to_one_of_many_runs_is_one_to_the_program_around_them():
+    script = """
+with StopSignals() as outer:
+    with StopSignals():
+        pass
+    print(outer.received)
+    with StopSignals():
+        signal.raise_signal(signal.SIGTERM)
+    print(outer.received)
+"""
+    assert output(script) == ["None", "SIGTERM"]
