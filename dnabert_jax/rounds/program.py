@@ -144,6 +144,9 @@ def run(
             for number in range(rounds + 1):
                 folder = out / f"round-{number}"
                 _make_data(folder / _DATA, out, number, ground, options, say)
+                if stop.received:
+                    made = f"the examples of {folder.name} are made"
+                    raise Interrupted(f"{stop.received}: {made}; start again with the same command to go on")
                 result = _trained(folder, recipe, options, say)
                 counts = _scored(folder, ground, options, batch_size, stop, say)
                 rows.append(_row(number, folder, counts, result))

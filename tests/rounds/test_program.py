@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import itertools
 import shutil
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -185,6 +186,20 @@ def test_the_same_with_a_stop_between_as_without(start, by_heart, monkeypatch, t
     done = len(by_heart)
     start(rounds=1)
     assert len(by_heart) == done
+
+
+def test_a_stop_while_examples_are_made_comes_before_training(start, by_heart, monkeypatch):
+    make = splice.make
+
+    def made(*arguments, **others):
+        signal.raise_signal(signal.SIGTERM)
+        return make(*arguments, **others)
+
+    monkeypatch.setattr(splice, "make", made)
+    with pytest.raises(Interrupted, match="SIGTERM: the examples of round-0 are made; start again"):
+        start(rounds=0)
+    assert by_heart == []
+    assert (start.folder / "round-0" / "data" / "train.tsv").is_file()
 
 
 def test_rounds_end_where_there_are_no_fewer(start, monkeypatch):
