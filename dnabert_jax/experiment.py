@@ -12,7 +12,7 @@ from typing import Any
 
 from dnabert_jax import recipes
 from dnabert_jax.config import FinetuneConfig, LabelledConfig
-from dnabert_jax.errors import InputError
+from dnabert_jax.errors import InputError, Interrupted
 
 Say = Callable[[str], None]
 
@@ -38,9 +38,13 @@ class Training:
 
 
 def check(training: Training) -> None:
-    """Raises InputError where the recipe cannot be had, before a dataset is made for it."""
+    """Raises InputError where the recipe or the model cannot be had, before a dataset is made for them."""
     if training.recipe:
         recipes.load(training.recipe, FinetuneConfig)
+    if training.init:
+        from dnabert_jax import stored
+
+        stored.read(training.init, lambda line: None)
 
 
 def follow(dataset: Path, training: Training, say: Say) -> Path | None:
@@ -62,11 +66,15 @@ def follow(dataset: Path, training: Training, say: Say) -> Path | None:
     if not training.recipe:
         return None
     workdir = Path(training.workdir or f"{dataset}-model")
-    finetuned(dataset, training.recipe, training.init, workdir, say)
     against = []
-    if training.compare_random:
-        against = [workdir.with_name(f"{workdir.name}-random")]
-        finetuned(dataset, training.recipe, training.init, against[0], say, random_params=True)
+    try:
+        finetuned(dataset, training.recipe, training.init, workdir, say)
+        if training.compare_random:
+            against = [workdir.with_name(f"{workdir.name}-random")]
+            finetuned(dataset, training.recipe, training.init, against[0], say, random_params=True)
+    except Interrupted as error:
+        # The command makes the dataset first, which is there now.
+        raise Interrupted(f"{error} (with --overwrite, which makes the same examples again)") from None
     path = report.write(workdir, against=against, say=say)
     say(f"{path}: the report")
     return path

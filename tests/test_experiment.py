@@ -8,7 +8,7 @@ import pytest
 
 from dnabert_jax import experiment, stored
 from dnabert_jax.config import FinetuneConfig, FinetunedEncoderConfig
-from dnabert_jax.errors import InputError
+from dnabert_jax.errors import InputError, Interrupted
 from tests import tiny
 from tests.training import runs
 
@@ -78,3 +78,18 @@ def test_looks_for_the_recipe_before_anything_is_made():
 def test_refuses_a_folder_without_splits(given: Path, tmp_path: Path):
     with pytest.raises(InputError, match=r"no train\.tsv; expected the folder of a task with a train split"):
         experiment.finetuned(tmp_path, str(given / "recipe.py"), "", tmp_path / "run", print)
+
+
+def test_looks_for_the_model_before_anything_is_made(given: Path):
+    with pytest.raises(InputError, match="nowhere"):
+        experiment.check(experiment.Training(recipe="splice", init=str(given / "nowhere")))
+    experiment.check(experiment.Training(recipe="splice", init=str(given / "model")))
+
+
+def test_a_stop_says_how_the_command_goes_on(given: Path, monkeypatch):
+    def interrupted(*_, **__):
+        raise Interrupted("SIGTERM: saved step 3; start again with the same command to go on from there")
+
+    monkeypatch.setattr(experiment, "finetuned", interrupted)
+    with pytest.raises(Interrupted, match=r"the same command to go on from there \(with --overwrite"):
+        experiment.follow(given / "data", experiment.Training(recipe="splice"), print)
