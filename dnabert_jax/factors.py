@@ -2,8 +2,8 @@
 
 `out/<factor>/` gets `data/`, as `dnabert task tfbs` makes it, and `model/`, the workdir of its fine-tuning. The paper
 does this for 690 ENCODE experiments, which takes days, so it can be stopped at any time: the same command goes on with
-the factor, and inside its training, where it was. `out/factors.tsv` has a line a factor, and `out/factors.png` shows
-how their accuracy and F1 are spread.
+the factor, and inside its training, where it was. `out/factors.tsv` has a line a factor, `out/factors.png` shows how
+their accuracy and F1 are spread, and `out/factors.html` is a page of both.
 """
 
 import dataclasses
@@ -15,8 +15,9 @@ from statistics import mean, median
 from typing import Any
 
 import jax
+from matplotlib.figure import Figure
 
-from dnabert_jax import begun, experiment, recipes, stored
+from dnabert_jax import begun, experiment, recipes, report, stored
 from dnabert_jax.config import FinetuneConfig
 from dnabert_jax.data import regions
 from dnabert_jax.data.fasta import IndexedFasta
@@ -28,8 +29,9 @@ from dnabert_jax.training import workdir
 from dnabert_jax.training.signals import StopSignals
 
 FIGURES = ("accuracy", "f1", "precision", "recall", "mcc", "auroc", "auprc")
-TABLE, PICTURE = "factors.tsv", "factors.png"
+TABLE, PICTURE, PAGE = "factors.tsv", "factors.png", "factors.html"
 
+_COLUMNS = ("factor", "split", "examples", *FIGURES)
 _DATA, _MODEL, _RESULT = "data", "model", "result.json"
 _SUFFIXES = (".narrowpeak", ".broadpeak", ".gappedpeak", ".bed", ".fa", ".fasta", ".fna")
 _COMPRESSED = (".gz", ".bgz")
@@ -61,12 +63,15 @@ class Outcome:
         """A figure of all factors that have it."""
         return [result[figure] for result in self.results.values() if result.get(figure) is not None]
 
+    def means(self) -> list[tuple[str, float, float]]:
+        """Each figure that there is, with its mean and its median over factors."""
+        found = {figure: self.values(figure) for figure in FIGURES}
+        return [(figure, mean(values), median(values)) for figure, values in found.items() if values]
+
     def __str__(self) -> str:
         """A table of means and medians over factors."""
         rows = [f"| factors: {len(self.results):,} | mean | median |", "| --- | ---: | ---: |"]
-        for figure in FIGURES:
-            if values := self.values(figure):
-                rows.append(f"| {figure} | {mean(values):.4f} | {median(values):.4f} |")
+        rows += [f"| {figure} | {middle:.4f} | {halfway:.4f} |" for figure, middle, halfway in self.means()]
         return "\n".join(rows)
 
 
@@ -99,7 +104,7 @@ def run(
     Raises:
       InputError: no peak file, or two of one name; a genome, region, recipe or init that is none; `out` holds factors
         that were begun with other options, or other files; or every factor failed.
-      RunStopped: the table or the picture cannot be written.
+      RunStopped: the table, the picture or the page cannot be written.
       Interrupted: SIGTERM or Ctrl-C; what is done is kept.
     """
     out = Path(out)
@@ -132,8 +137,10 @@ def run(
                 f"{peaks}: none of {len(files)} factors gave a model; the first: {next(iter(failed.values()))}"
             )
         outcome = Outcome(results, failed)
-        drawn = {"accuracy": outcome.values("accuracy"), "F1": outcome.values("f1")}
-        pictures.save({PICTURE: violin.draw(drawn, f"Factors: {len(results):,}")}, out)
+        spread = {"accuracy": outcome.values("accuracy"), "F1": outcome.values("f1")}
+        drawn = violin.draw(spread, f"Factors: {len(results):,}")
+        pictures.save({PICTURE: drawn}, out)
+        workdir.write_text(out / PAGE, _page(outcome, drawn, init))
     return outcome
 
 
@@ -211,8 +218,27 @@ def _named(name: str, say: Say) -> Say:
 
 
 def _write_table(path: Path, results: dict[str, dict[str, Any]]) -> None:
-    columns = ("split", "examples", *FIGURES)
-    lines = ["\t".join(("factor", *columns))]
-    for name, result in results.items():
-        lines.append("\t".join([name, *("" if result.get(each) is None else str(result[each]) for each in columns)]))
+    lines = ["\t".join(_COLUMNS)]
+    lines += ["\t".join("" if value is None else str(value) for value in row) for row in _rows(results)]
     workdir.write_text(path, "\n".join(lines) + "\n")
+
+
+def _rows(results: dict[str, dict[str, Any]]) -> list[list[Any]]:
+    return [[name, *(result.get(each) for each in _COLUMNS[1:])] for name, result in results.items()]
+
+
+def _page(outcome: Outcome, drawn: Figure, init: str) -> str:
+    header = [report.TITLES.get(each, each) for each in _COLUMNS]
+    means = [(report.TITLES[figure], *values) for figure, *values in outcome.means()]
+    sections = [
+        report.Section(
+            "Over all factors",
+            report.picture(drawn, alt="Accuracy and F1 of the factors"),
+            report.table(["figure", "mean", "median"], means),
+        ),
+        report.Section("Factor by factor", report.table(header, _rows(outcome.results))),
+    ]
+    if outcome.failed:
+        sections.append(report.Section("Left out", report.table(["factor", "why"], outcome.failed.items())))
+    title = f"Binding sites of {len(outcome.results):,} factors"
+    return report.page(title, sections, subtitle=f"Each from {init or 'random params'}")

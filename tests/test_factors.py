@@ -136,6 +136,11 @@ def test_the_table_holds_the_figures_and_the_means_are_theirs(done):
     values = [float(row["f1"]) for row in rows.values()]
     assert f"| f1 | {mean(values):.4f} | {median(values):.4f} |" in str(outcome).splitlines()
     assert (out / "factors.png").read_bytes().startswith(b"\x89PNG")
+    page = (out / "factors.html").read_text()
+    assert "Binding sites of 2 factors" in page
+    assert page.count("data:image/svg") == 1
+    for shown in (*rows, f"{mean(values):.4f}", "line 1: an interval from 5 to 3"):
+        assert shown in page
 
 
 def test_the_command_prints_the_table_and_fails_by_the_bad_one(done, given, capsys):

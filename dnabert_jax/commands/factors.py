@@ -29,7 +29,7 @@ def factors(
 
     Args:
       peaks: folder of narrowPeak, BED or FASTA files, plain or compressed; one factor a file, of its name.
-      out: folder for <factor>/data, <factor>/model, factors.tsv and factors.png.
+      out: folder for <factor>/data, <factor>/model, factors.tsv, factors.png and factors.html.
       fasta: the genome, plain or bgzip.
       recipe: of the fine-tuning: a name in configs/ or a .py file.
       init: model that every factor starts from: a workdir, a converted model, a Hugging Face folder or hub id.

@@ -5,6 +5,7 @@ and pictures; every report is made of these, so that all look alike.
 """
 
 from dnabert_jax.report.document import Section, markdown, page, paragraph, picture, table
+from dnabert_jax.report.judgement import TITLES
 from dnabert_jax.report.run import write
 
-__all__ = ["Section", "markdown", "page", "paragraph", "picture", "table", "write"]
+__all__ = ["TITLES", "Section", "markdown", "page", "paragraph", "picture", "table", "write"]
