@@ -82,22 +82,27 @@ def gc_matched(
     return found, int(wanted.sum())
 
 
-def _stretches(
-    genome: IndexedFasta, records: Collection[str], window: int, rng: np.random.Generator
-) -> list[tuple[str, np.ndarray]]:
-    """Record and starts, int64[m], of windows that follow one another."""
+class _Stretch(NamedTuple):
+    """Windows that follow one another."""
+
+    record: str
+    starts: range
+
+
+def _stretches(genome: IndexedFasta, records: Collection[str], window: int, rng: np.random.Generator) -> list[_Stretch]:
     together = max(_STRETCH // window, 1)
     found = []
     for record in records:
         last = genome.length(record) - window
-        starts = np.arange(rng.integers(max(min(window, last + 1), 1)), last + 1, window)
-        found += [(record, starts[first : first + together]) for first in range(0, len(starts), together)]
+        # A range and not its numbers, which would take more memory the larger the genome is.
+        starts = range(int(rng.integers(max(min(window, last + 1), 1))), last + 1, window)
+        found += [_Stretch(record, starts[first : first + together]) for first in range(0, len(starts), together)]
     return found
 
 
 def _of_stretch(
     genome: IndexedFasta,
-    stretch: tuple[str, np.ndarray],
+    stretch: _Stretch,
     territories: splits.Territories,
     excluded: Excluded,
     wanted: np.ndarray,
@@ -106,7 +111,7 @@ def _of_stretch(
     rng: np.random.Generator,
 ) -> list[Window]:
     """Windows of a stretch that are wanted and not taken, `most` at most; `wanted` goes down by them."""
-    (record, starts), window = stretch, wanted.shape[1] - 1
+    record, starts, window = stretch.record, np.array(stretch.starts), wanted.shape[1] - 1
     ends = starts + window
     split = territories.of(record, starts, ends)
     fit = excluded.free(record, starts, ends) & (split != splits.NOWHERE)

@@ -1,5 +1,6 @@
 """GC-matched windows: as many as asked for of each GC content and split, where they may be, and no base twice."""
 
+import sys
 from collections import Counter
 
 import numpy as np
@@ -100,3 +101,13 @@ def test_the_seed_decides(genome):
     first = starts(4)
     assert starts(4) == first
     assert starts(5) != first
+
+
+def test_what_is_to_be_looked_at_grows_little_with_the_genome(genome, monkeypatch):
+    monkeypatch.setattr(background, "_STRETCH", 100)
+    found = background._stretches(genome, genome.names, 20, np.random.default_rng(0))
+    for name in genome.names:
+        starts = [start for each in found if each.record == name for start in each.starts]
+        assert starts == list(range(starts[0], genome.length(name) - 19, 20))
+        assert starts[0] < 20
+    assert max(sys.getsizeof(each.starts) for each in found) == sys.getsizeof(range(5))
