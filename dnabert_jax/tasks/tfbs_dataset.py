@@ -101,6 +101,7 @@ def readme(
 
 def _origin(found: Peaks, fasta: str | Path | None, exclude: Sequence[str | Path], options: Options) -> str:
     genome = f" and `{Path(fasta).name}`" if fasta else ""
+    on_reverse = "" if options.window % 2 else f" (base {options.window // 2} where it is read on -)"
     if options.negatives == "shuffle":
         negatives = """\
 - A background window is a bound one, in its split, with its bases in another order, in which each dinucleotide
@@ -120,7 +121,8 @@ seed {options.seed}.
 
 - Columns: {", ".join(dataset.COLUMNS)}.
   Coordinates are 0-based and half-open; the sequence is read on `strand`, as on + where that is not told.
-- Base {options.window // 2 + 1} of a bound window is the summit of its peak, or its middle where no summit is told.
+- Base {options.window // 2 + 1} of a bound window{on_reverse} is the summit of its peak, or its middle where no summit
+  is told.
 {negatives}
 """
 

@@ -289,6 +289,17 @@ def test_the_readme_tells_how_and_how_many(make, tmp_path):
     assert f"| train | {summary.gc['train']['background']:.3f} | {summary.gc['train']['bound']:.3f} |" in text
 
 
+@pytest.mark.parametrize("window", [20, 21])
+def test_the_readme_tells_which_base_is_the_summit(make, tmp_path, window):
+    make(bed(tmp_path / "reverse.bed", intervals(length=41), "-"), window=window)
+    text = " ".join((tmp_path / "out" / "README.md").read_text().split())
+    told = {20: "Base 11 of a bound window (base 10 where it is read on -) is", 21: "Base 11 of a bound window is"}
+    assert told[window] in text
+    for row in of(read_rows(tmp_path / "out"), "bound"):
+        middles = [start + 20 for name, start, _ in intervals(length=41) if name == row["record"]]
+        assert int(row["end"]) - {20: 10, 21: 11}[window] in middles
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
