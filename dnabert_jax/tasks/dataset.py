@@ -81,6 +81,11 @@ def name(place: Place) -> str:
     return f"{place.record}:{place.start}-{place.end}({place.strand})"
 
 
+def either_strand(sequence: bytes) -> bytes:
+    """The same bytes for a sequence of base codes and its reverse complement."""
+    return min(sequence, sequence.translate(_COMPLEMENT)[::-1])
+
+
 def distinct(examples: Iterable[Example]) -> tuple[list[Example], Separation]:
     """Leaves out what would be in two splits at once, and repeated sequences.
 
@@ -97,7 +102,7 @@ def distinct(examples: Iterable[Example]) -> tuple[list[Example], Separation]:
     owners: dict[bytes, int] = {}
     kept, repeated, across = [], 0, 0
     for example in examples:
-        sequence = _either_strand(example.sequence)
+        sequence = either_strand(example.sequence)
         owner = owners.setdefault(sequence, example.split)
         if len(owners) > len(kept):
             kept.append(example)
@@ -175,11 +180,6 @@ def write(
         (folder / _README).write_text(readme.rstrip("\n") + "\n" + tables, encoding="utf-8")
 
 
-def _either_strand(sequence: bytes) -> bytes:
-    """The same bytes for a sequence and its reverse complement."""
-    return min(sequence, sequence.translate(_COMPLEMENT)[::-1])
-
-
 def _overlapping(examples: Sequence[Example]) -> list[bool]:
     """Whether each example has to go because it shares a base of the genome with one of a later split."""
     rows = [(i, e.split, e.place.record, e.place.start, e.place.end) for i, e in enumerate(examples) if e.place]
@@ -203,7 +203,7 @@ def _identical_across(examples: Iterable[Example]) -> int:
     owners: dict[bytes, int] = {}
     shared = set()
     for example in examples:
-        sequence = _either_strand(example.sequence)
+        sequence = either_strand(example.sequence)
         if owners.setdefault(sequence, example.split) != example.split:
             shared.add(sequence)
     return len(shared)
@@ -289,7 +289,9 @@ def _tables(
     text += f"| all | | {' | '.join(totals)} |\n"
     if any(where.values()):
         text += "\n| split | where |\n| --- | --- |\n"
-        text += "".join(f"| {split} | {few(regions) or 'nowhere'} |\n" for split, regions in where.items())
+        for split, regions in where.items():
+            place = (few(regions) or "nowhere").replace("|", "\\|")  # as in the names of old NCBI records
+            text += f"| {split} | {place} |\n"
     return text
 
 

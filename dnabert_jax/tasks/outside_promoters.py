@@ -16,7 +16,7 @@ from dnabert_jax import kmers
 from dnabert_jax.data.fasta import IndexedFasta
 from dnabert_jax.data.regions import Region
 from dnabert_jax.tasks import tata
-from dnabert_jax.tasks.dataset import Place
+from dnabert_jax.tasks.dataset import Place, either_strand
 from dnabert_jax.tasks.excluded import Excluded
 from dnabert_jax.tasks.tss import Frame
 
@@ -63,7 +63,7 @@ def draw(
       box: whether they have a TATA box at -35..-20 or have none. Every place with one is as likely to be drawn as any
         other; without one, every base.
       score: the least score of a box.
-      seen: sequences that none may have, each the lesser of itself and its reverse complement; those of the windows
+      seen: sequences that none may have, as `dataset.either_strand` gives them; those of the windows
         are added.
       rng: decides everything.
 
@@ -84,11 +84,6 @@ def draw(
                 insort(taken[window.place.record], window.place.start)
                 found.append(window)
     return found
-
-
-def either_strand(bases: np.ndarray) -> bytes:
-    """The same bytes for a sequence, uint8[n], and its reverse complement."""
-    return min(bases.tobytes(), kmers.reverse_complement(bases).tobytes())
 
 
 def _pool_size(wanted: int) -> int:
@@ -177,7 +172,7 @@ def _apart(place: Place, taken: list[int]) -> bool:
 
 
 def _new(bases: np.ndarray, seen: set[bytes]) -> bool:
-    sequence = either_strand(bases)
+    sequence = either_strand(bases.tobytes())
     known = sequence in seen
     seen.add(sequence)
     return not known

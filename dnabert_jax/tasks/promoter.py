@@ -217,7 +217,7 @@ def _divided(
         raise InputError(f"{source.promoters}: no promoter is left ({dropped}); expected some of each class")
     if source.sequences:
         territories, where = None, {name: () for name in options.choice.asked}
-        owners = splits.at_random([outside_promoters.either_strand(each.bases) for each in found], options.seed)
+        owners = splits.at_random([dataset.either_strand(each.bases.tobytes()) for each in found], options.seed)
     else:
         islands = splits.islands_of(each.place for each in found)
         territories = splits.territories(options.choice, islands, genome.lengths, say)
@@ -297,7 +297,7 @@ def _windows(
     """Windows of the genome away from every site and from the examples that there are."""
     excluded = Excluded.of(_no_windows(genome, others, options.distance))
     counts = Counter(each.split for each in sources)
-    seen = {outside_promoters.either_strand(np.frombuffer(each.sequence, np.uint8)) for each in others}
+    seen = {dataset.either_strand(each.sequence) for each in others}
     if territories:
         draws = [(territories.regions(split), [split] * count) for split, count in sorted(counts.items())]
     else:

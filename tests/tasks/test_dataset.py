@@ -211,3 +211,8 @@ def test_a_full_disk_leaves_the_earlier_result(tmp_path, monkeypatch):
         write(out, EXAMPLES, readme="# Other")
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_bar_in_the_name_of_a_record_ends_no_column(tmp_path):
+    write(tmp_path / "out", where={"train": ("gi|17|ref:1-500",), "test": ("20:501-900",)})
+    assert "| train | gi\\|17\\|ref:1-500 |\n" in (tmp_path / "out" / "README.md").read_text()
