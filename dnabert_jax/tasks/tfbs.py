@@ -78,7 +78,7 @@ def make(
     summary = Summary(found.format)
     rng = np.random.default_rng(options.seed)
     with IndexedFasta(fasta) if fasta else contextlib.nullcontext() as genome:
-        lengths = _lengths(found, genome)
+        lengths = _lengths(found, genome, options.choice)
         located = _located(found, lengths, fasta, say) if fasta else found.peaks
         summary.peaks = len(located)
         if genome and found.format == "FASTA":
@@ -134,13 +134,17 @@ def _require_enough(found: Peaks, fasta: str | Path | None, exclude: Sequence[st
             )
 
 
-def _lengths(found: Peaks, genome: IndexedFasta | None) -> dict[str, int]:
-    """Bases of each record, in order; without a genome as far as peaks reach, and 2 before 10."""
+def _lengths(found: Peaks, genome: IndexedFasta | None, choice: splits.Choice) -> dict[str, int]:
+    """Bases of each record, in order; without a genome as far as peaks and named regions reach, and 2 before 10."""
     if genome:
         return {name: genome.length(name) for name in genome.names}
     lengths = Counter()
     for peak in found.peaks:
         lengths[peak.record] = max(lengths[peak.record], peak.end)
+    for region in map(regions.parse, (*choice.validation, *choice.test)):
+        name = regions.match_name(region.name, lengths)
+        if name is not None:
+            lengths[name] = max(lengths[name], region.end or 0)
     return dict(sorted(lengths.items(), key=lambda item: _natural(item[0])))
 
 

@@ -234,6 +234,13 @@ def test_a_fasta_of_peaks_is_as_its_bed(make, genome, tmp_path):
         assert make(path, fasta=fasta, overwrite=True)[0] == expected
 
 
+def test_regions_may_reach_past_the_last_peak_of_a_fasta(make, genome, tmp_path):
+    regions = {"validation": ("2:1-11990",), "test": ("chrX:1-8990",)}
+    expected, *_ = make(**regions)
+    path = fasta_of_peaks(tmp_path / "peaks.fa", genome[0], intervals())
+    assert make(path, fasta=None, overwrite=True, **regions)[0] == expected
+
+
 def test_a_fasta_on_the_other_strand(make, genome, tmp_path):
     places = intervals(length=41)
     text = "".join(f">{n}:{s}-{e}(-)\n{genome[0][n][s:e].translate(PAIRS)[::-1]}\n" for n, s, e in places)
