@@ -13,6 +13,7 @@ from typing import Any
 from dnabert_jax import recipes
 from dnabert_jax.config import FinetuneConfig, LabelledConfig
 from dnabert_jax.errors import InputError, Interrupted
+from dnabert_jax.training.signals import StopSignals
 
 Say = Callable[[str], None]
 
@@ -68,10 +69,13 @@ def follow(dataset: Path, training: Training, say: Say) -> Path | None:
     workdir = Path(training.workdir or f"{dataset}-model")
     against = []
     try:
-        finetuned(dataset, training.recipe, training.init, workdir, say)
-        if training.compare_random:
-            against = [workdir.with_name(f"{workdir.name}-random")]
-            finetuned(dataset, training.recipe, training.init, against[0], say, random_params=True)
+        with StopSignals() as stop:
+            finetuned(dataset, training.recipe, training.init, workdir, say)
+            if training.compare_random:
+                if stop.received:
+                    raise Interrupted(f"{stop.received}: {workdir} is done; start again with the same command to go on")
+                against = [workdir.with_name(f"{workdir.name}-random")]
+                finetuned(dataset, training.recipe, training.init, against[0], say, random_params=True)
     except Interrupted as error:
         # The command makes the dataset first, which is there now.
         raise Interrupted(f"{error} (with --overwrite, which makes the same examples again)") from None

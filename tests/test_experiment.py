@@ -1,6 +1,7 @@
 """A task's folder goes in; a model, its report and one to compare with come out."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,17 @@ def test_a_stop_says_how_the_command_goes_on(given: Path, monkeypatch):
     monkeypatch.setattr(experiment, "finetuned", interrupted)
     with pytest.raises(Interrupted, match=r"the same command to go on from there \(with --overwrite"):
         experiment.follow(given / "data", experiment.Training(recipe="splice"), print)
+
+
+def test_a_stop_at_the_end_of_one_run_begins_no_other(given: Path, monkeypatch):
+    came = []
+
+    def finetuned(dataset, recipe, init, workdir, say, **_):
+        came.append(workdir)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(experiment, "finetuned", finetuned)
+    training = experiment.Training(recipe="splice", init="W", workdir="run", compare_random=True)
+    with pytest.raises(Interrupted, match=r"SIGTERM: run is done; .* \(with --overwrite"):
+        experiment.follow(given / "data", training, print)
+    assert came == [Path("run")]
