@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from dnabert_jax import cli, commands, convert, flags, hub, kmers, stored
+from dnabert_jax import cli, convert, flags, hub, kmers, stored
+from dnabert_jax.commands.models import convert as command
 from dnabert_jax.errors import InputError
 from dnabert_jax.training import pretrain
 from tests import tiny
@@ -86,10 +87,10 @@ def test_permuted_vocabularies_and_tensors_left_over_take_their_flags(tmp_path, 
     arguments = [str(tmp_path / "theirs"), str(tmp_path / "ours"), "--to", "flax"]
     for more, words in ([], "--permute-vocabulary"), (["--permute-vocabulary"], "--lenient"):
         with pytest.raises(InputError, match=words):
-            flags.call(commands.convert, [*arguments, *more], "dnabert convert")
+            flags.call(command, [*arguments, *more], "dnabert convert")
         assert not (tmp_path / "ours").exists()
     capsys.readouterr()
-    flags.call(commands.convert, [*arguments, "--permute-vocabulary", "--lenient"], "dnabert convert")
+    flags.call(command, [*arguments, "--permute-vocabulary", "--lenient"], "dnabert convert")
     out, err = capsys.readouterr()
     assert out.startswith(f"{tmp_path / 'ours'}: a converted model, head masked_lm, k = 3, ")
     assert len(out.splitlines()) == 1

@@ -17,6 +17,8 @@ from dnabert_jax.training import finetune, workdir
 from tests import tiny
 from tests.training import runs
 
+pytestmark = pytest.mark.slow
+
 ENCODER = dataclasses.replace(tiny.ENCODER, initializer_range=0.05)
 
 

@@ -70,6 +70,7 @@ thread.join()
 
 def test_a_hang_up_is_noted_unless_nohup_had_it_ignored():
     script = """
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
 with StopSignals() as stop:
     signal.raise_signal(signal.SIGHUP)
     print(stop.received)
