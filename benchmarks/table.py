@@ -38,6 +38,10 @@ class Row:
     resampled: dict[str, np.ndarray]
     """Of each figure the mean over the seeds in every resample, the same resamples in every row of a task."""
 
+    def is_on(self, digest: str) -> bool:
+        """Whether all runs read the data of this digest."""
+        return all(run["made_of"]["data"] == digest for run in self.runs)
+
     def values(self, figure: str) -> list[float]:
         """One a seed; NaN where the figure is undefined, as AUROC is of examples that are all of one class."""
         return [np.nan if run["figures"][figure] is None else run["figures"][figure] for run in self.runs]
@@ -65,17 +69,18 @@ def read(folder: Path, name: str) -> Row | None:
     return Row(name, runs, {figure: np.mean([each[figure] for each in of_seeds], axis=0) for figure in FIGURES})
 
 
-def markdown(out: Path, tasks: list[str], names: list[str], command: str) -> str:
+def markdown(out: Path, tasks: dict[str, str], names: list[str], command: str) -> str:
     """A table for each task, and how it came about.
 
     Args:
       out: folder with the runs of every task.
-      tasks, names: of the tasks and rows, in order; a row without runs is left out.
+      tasks: digest of the data by name of the task, in order.
+      names: of the rows, in order; one without runs on these data is left out.
       command: which made this.
     """
     parts = ["# Our model and its peers on the same examples\n\n", f"```bash\n{command}\n```\n\n", _HOW]
-    for task in tasks:
-        rows = [row for name in names if (row := read(out / task, name))]
+    for task, digest in tasks.items():
+        rows = [row for name in names if (row := read(out / task, name)) and row.is_on(digest)]
         parts.append(f"\n## {task}\n\n" + (_table(rows) + _notes(rows) if rows else "No row came to its end.\n"))
     return "".join(parts)
 

@@ -145,13 +145,19 @@ def _network(shape: str, task: Task, seed: int, folder: Path) -> dict[str, Any]:
     length = max(len(bases) for each in examples.values() for bases in each.sequences)
     data = {name: cnn.Data(cnn.padded(each.sequences, length), each.labels) for name, each in examples.items()}
     tuned = folder.with_name(TUNED)
+    made_of = {"data": task.digest()}
     if tuned.is_file():
+        _check(tuned, made_of)
         kept = json.loads(tuned.read_text())
         settings = cnn.Settings(**kept["settings"])
     else:
         start = time.perf_counter()
         settings = cnn.tuned(shape, data["train"], data["validation"], len(classes), _say)
-        kept = {"settings": dataclasses.asdict(settings), "minutes": (time.perf_counter() - start) / 60}
+        kept = {
+            "made_of": made_of,
+            "settings": dataclasses.asdict(settings),
+            "minutes": (time.perf_counter() - start) / 60,
+        }
         _write_json(tuned, kept)
     start = time.perf_counter()
     trained = cnn.train(settings, data["train"], data["validation"], len(classes), seed)
@@ -318,7 +324,7 @@ def main(arguments: list[str] | None = None) -> int:
         _say(f"{error}; the same command goes on")
         return 75
     command = f"python benchmarks/tasks.py {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
-    text = table.markdown(given.out, list(folders), list(ROWS), command)
+    text = table.markdown(given.out, {task.name: task.digest() for task in tasks}, list(ROWS), command)
     with outputs.file(given.out / "results.md") as temporary:
         temporary.write_text(text)
     print(f"\n{text}")

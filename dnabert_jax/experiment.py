@@ -85,7 +85,7 @@ def follow(dataset: Path, training: Training, say: Say) -> Path | None:
 
 
 def finetuned(dataset: Path, recipe: str, init: str, workdir: Path, say: Say, **overrides: Any) -> dict[str, Any]:
-    """Fine-tunes on a task's folder, or goes on where an earlier start in the same workdir stopped.
+    """Fine-tunes on a task's folder, or goes on where an earlier start in the same workdir stopped; with a report.
 
     Args:
       dataset: holds `train.tsv`, `validation.tsv` and perhaps `test.tsv`.
@@ -102,6 +102,7 @@ def finetuned(dataset: Path, recipe: str, init: str, workdir: Path, say: Say, **
       InputError: no such recipe or files, or as `training.finetune.run`.
       RunStopped, Interrupted: as there.
     """
+    from dnabert_jax import report
     from dnabert_jax.training import finetune
 
     config = recipes.load(recipe, FinetuneConfig)
@@ -113,4 +114,6 @@ def finetuned(dataset: Path, recipe: str, init: str, workdir: Path, say: Say, **
         files["test"] = ""
     data = LabelledConfig(**files)
     config = dataclasses.replace(config, workdir=str(workdir), init=str(init), data=data, **overrides)
-    return finetune.run(config, say)
+    result = finetune.run(config, say)
+    report.write(workdir, say=say)
+    return result

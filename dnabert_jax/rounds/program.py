@@ -206,7 +206,7 @@ def _make_data(folder: Path, out: Path, number: int, ground: _Ground, options: O
         separation=summary.separation + separation,
         where=summary.where,
     )
-    say(f"round {number}: {len(kept) - len(examples):,} false positives of {number} rounds before are examples now")
+    say(f"round {number}: {len(kept) - len(examples):,} false positives of the rounds before are examples now")
 
 
 def _counter_example(found: FalsePositive, number: int, ground: _Ground) -> Example:

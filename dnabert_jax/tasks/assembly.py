@@ -51,9 +51,22 @@ def require_match(
         bases = np.concatenate(ends)
         read = bases if row.strand == "+" else kmers.reverse_complement(bases)
         right += kmers.decode(read) == "GTAG"
-    if 2 * right >= len(introns):
+    require_most(right, len(introns), source, fasta, allow_mismatch=allow_mismatch, say=say)
+
+
+def require_most(
+    right: int,
+    introns: int,
+    source: str | Path,
+    fasta: str | Path,
+    *,
+    allow_mismatch: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Raises InputError, or with `allow_mismatch` says, that fewer than half of the introns looked at read GT..AG."""
+    if 2 * right >= introns:
         return
-    found = f"{source}: {right} of {len(introns)} introns read GT..AG on {fasta}"
+    found = f"{source}: {right} of {introns} introns read GT..AG on {fasta}"
     if not allow_mismatch:
         raise InputError(
             f"{found}; expected nearly all, as where the two are of one assembly (--allow-mismatch goes on)"

@@ -20,7 +20,7 @@ import numpy as np
 from dnabert_jax.data import regions
 from dnabert_jax.data.fasta import IndexedFasta
 from dnabert_jax.errors import InputError
-from dnabert_jax.tasks import dataset, splice_sites, splits, windows
+from dnabert_jax.tasks import assembly, dataset, splice_sites, splits, windows
 from dnabert_jax.tasks.dataset import Example, Separation
 from dnabert_jax.tasks.splice_sites import ACCEPTOR, DONOR, Annotated, Locus
 from dnabert_jax.tasks.windows import Reading, Windows
@@ -212,7 +212,14 @@ def collect(
             read = splice_sites.canonical(reading, starts, DONOR) & splice_sites.canonical(reading, ends, ACCEPTOR)
             summary.canonical_introns += int(read.sum())
             positives += _positives(reading, annotated, options, summary)
-    _require_match(summary, options, gtf, fasta, say)
+    assembly.require_most(
+        summary.canonical_introns,
+        summary.distinct_introns,
+        gtf,
+        fasta,
+        allow_mismatch=options.allow_mismatch,
+        say=say,
+    )
     positives, before = dataset.distinct(positives)
     negatives = list(_negatives(positives, annotated, around, options, summary))
     examples, after = dataset.distinct([*positives, *negatives])
@@ -331,17 +338,6 @@ def _interiors(
     for neighbour in (np.maximum(after - 1, 0), np.minimum(after, len(sites) - 1)):
         fit &= np.abs(sites[neighbour] - borders) >= away
     return borders[fit]
-
-
-def _require_match(summary: Summary, options: Options, gtf: str, fasta: str, say: Callable[[str], None]) -> None:
-    if 2 * summary.canonical_introns >= summary.distinct_introns:
-        return
-    found = f"{gtf}: {summary.canonical_introns} of {summary.distinct_introns} introns read GT..AG on {fasta}"
-    if not options.allow_mismatch:
-        raise InputError(
-            f"{found}; expected nearly all, as where the two are of one assembly (--allow-mismatch goes on)"
-        )
-    say(f"{found}, which do not seem to be of one assembly; going on, as --allow-mismatch says")
 
 
 def _two_letters(examples: Sequence[Example]) -> dict[str, float]:

@@ -59,6 +59,8 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
             raise InputError(f"data.{name} is empty; give labelled sequences with --data.{name}")
     with StopSignals() as stop:
         resumes = config.workdir and workdir.has_checkpoint(config.workdir)
+        if resumes:
+            config = workdir.as_begun(config, say)
         source = stored.read(config.init, say) if config.init and not resumes else None
         config = _completed(config, source)
         mesh = sharding.make_mesh(config.mesh)

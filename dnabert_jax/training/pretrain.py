@@ -46,7 +46,9 @@ def run(config: PretrainConfig, say: Say) -> dict[str, Any]:
         raise InputError("data.path is empty; give the folder that `dnabert build` wrote with --data.path")
     with StopSignals() as stop:
         source = None
-        if config.init and not workdir.has_checkpoint(config.workdir):
+        if workdir.has_checkpoint(config.workdir):
+            config = workdir.as_begun(config, say)
+        elif config.init:
             source = stored.read(config.init, say)
             transfer.check_same_encoder(config.encoder, source, config.init)
         mesh = sharding.make_mesh(config.mesh)

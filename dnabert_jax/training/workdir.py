@@ -7,13 +7,14 @@ sibling, so that a reader never meets half a file.
 """
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import json
 import math
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,24 @@ def update(path: str | Path, config: PretrainConfig | FinetuneConfig) -> None:
         _replace(file, to_json(config))
     except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror}); choose a workdir that can be") from None
+
+
+def as_begun(config: Any, say: Callable[[str], None]) -> Any:
+    """The config of a run that is resumed, with the `init` that its params came from, whatever is given now.
+
+    Args:
+      config: of a run that has saved in its workdir.
+      say: is told of another `init`, which is not read.
+
+    Raises:
+      InputError: as `read_config`.
+    """
+    if not (Path(config.workdir) / CONFIG).exists():
+        return config  # `claim` says what is wrong with such a folder
+    before = read_config(config.workdir, type(config)).init
+    if config.init not in ("", before):
+        say(f"init {config.init} is not read: the run in {config.workdir} began with {before or 'random params'}")
+    return dataclasses.replace(config, init=before)
 
 
 def _check_same_run(folder: Path, old: Any, new: Any) -> None:

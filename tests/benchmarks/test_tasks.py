@@ -97,12 +97,13 @@ def test_the_difference_is_paired_and_seeds_are_averaged(tmp_path):
             accuracies.setdefault(name, []).append(figures["accuracy"])
             run = {"classes": ["0", "1"], "figures": figures, "seed": seed, "settings": {}, "params": 1}
             made_with = {"date": "2026-01-01", "hardware": "a machine", "versions": "some"}
-            run |= {"minutes": 1.0, "epochs": 5, "best_epoch": 4, "made_with": made_with}
+            run |= {"made_of": {"data": "these"}, "minutes": 1.0, "epochs": 5, "best_epoch": 4, "made_with": made_with}
             at.with_suffix(".json").write_text(json.dumps(run))
-    text = table.markdown(tmp_path, ["sites"], list(table.TITLES), "command")
+    text = table.markdown(tmp_path, {"sites": "these"}, list(table.TITLES), "command")
     ours, others = (np.array(accuracies[name]) for name in ("pretrained", "random"))
     assert f"- accuracy: {ours.mean() - others.mean():+.3f} (" in text
     assert f"{ours.mean():.3f} ± {ours.std(ddof=1):.3f} (" in text
+    assert "No row" in table.markdown(tmp_path, {"sites": "others"}, list(table.TITLES), "command")
     found = table.read(tmp_path / "sites", "pretrained")
     assert found.resampled["accuracy"].mean() == pytest.approx(ours.mean(), abs=0.01)
 

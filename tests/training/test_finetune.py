@@ -268,6 +268,15 @@ def test_resuming_needs_no_init(straight, config, again, pretrained, tmp_path):
     assert found.result == {**straight.result, "init": str(init)}
 
 
+def test_a_resumed_run_keeps_the_init_that_it_began_with(straight, config, again, pretrained):
+    shutil.copytree(config.workdir, again.workdir)
+    said = []
+    result = finetune.run(dataclasses.replace(again, init="another"), said.append)
+    assert said[0] == f"init another is not read: the run in {again.workdir} began with {pretrained.workdir}"
+    assert result["init"] == pretrained.workdir
+    assert workdir.read_config(again.workdir, FinetuneConfig).init == pretrained.workdir
+
+
 def test_resuming_with_another_shape_is_refused(straight, config, again):
     shutil.copytree(config.workdir, again.workdir)
     before = runs.contents(Path(again.workdir))
