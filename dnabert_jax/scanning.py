@@ -56,6 +56,8 @@ class Grid:
     """Bases from one read to the next."""
 
     def __post_init__(self) -> None:
+        if self.window < 1:
+            raise InputError(f"window is {self.window}; expected 1 base or more")
         if not 1 <= self.length <= self.window:
             raise InputError(f"length is {self.length}; expected 1 to {self.window}, the bases of a window")
         if not 1 <= self.stride <= self.window:
@@ -187,6 +189,7 @@ def scan(
         lengths = {name: genome.length(name) for name in genome.names}
         territory = _territory(named, lengths, say)
         known = _sites(tss, genome, fasta, allow_mismatch, say) if tss else []
+        _make_folder(out.parent)
         graphs = {each: stack.enter_context(results.text(files[each])) for each in strands}
         for each, graph in graphs.items():
             graph.write(f'track type=bedGraph name="{out.name} {classifier.config.classes[number]} {each}"\n')
@@ -422,6 +425,13 @@ def _trained_length(source: str | Path, say: Callable[[str], None]) -> int:
     (length,) = found
     say(f"the model reads {length} bases at once, the length of its training examples")
     return length
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); expected a folder to write in") from None
 
 
 def _require_readable(length: int, model: Model, source: str | Path) -> None:

@@ -212,6 +212,7 @@ def test_against_tss_of_bed_and_gtf(run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"window": 0}, "window is 0; expected 1 base or more"),
         ({"length": 42}, "length is 42; expected 1 to 41"),
         ({"length": 2}, "length is 2; expected 3 to 64 bases, what model reads"),
         ({"stride": 42}, "stride is 42; expected 1 to 41"),
@@ -287,3 +288,12 @@ def test_with_a_real_model(model, tmp_path, monkeypatch):
     np.testing.assert_allclose(
         [tile[3] for tile in tiles], [probabilities[at : at + 3].max() for at in range(0, 16, 2)], atol=1e-4
     )
+
+
+def test_the_folder_of_the_output_is_made(run):
+    (run.folder / "file").touch()
+    options = {"length": LENGTH, "window": WINDOW, "stride": 10, "step": 5}
+    with pytest.raises(InputError, match=r"file/calls: cannot be made \(.*\); expected a folder to write in"):
+        scanning.scan("model", run.genome, run.folder / "file" / "calls" / "x", **options)
+    scanning.scan("model", run.genome, run.folder / "new" / "calls", **options)
+    assert (run.folder / "new" / "calls.bed").is_file()
