@@ -321,6 +321,7 @@ def test_closing_ends_the_threads():
     assert threading.active_count() <= before
 
 
+@pytest.mark.slow
 def test_a_program_that_leaves_batches_unread_ends():
     program = """
         from dnabert_jax.config import DataConfig, PretrainConfig

@@ -231,7 +231,7 @@ def test_the_best_before_a_stop_is_known_without_the_reports(straight, config, a
     assert Watched(again).result == straight.result
 
 
-@pytest.mark.parametrize("step", [3, PER_EPOCH, 2 * PER_EPOCH + 1])
+@pytest.mark.parametrize("step", [3, PER_EPOCH, pytest.param(2 * PER_EPOCH + 1, marks=pytest.mark.slow)])
 def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(step, straight, config, again):
     with runs.stopped_in(step), pytest.raises(Interrupted, match=f"saved step {step};"):
         finetune.run(again, lambda line: None)

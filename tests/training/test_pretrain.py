@@ -346,7 +346,7 @@ def started(script: str, config: PretrainConfig, folder: Path) -> subprocess.Pop
     )
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
 def test_a_signal_saves_and_ends_with_75_and_the_run_can_go_on(name, straight, again, tmp_path):
     with started("with runs.waiting_in(7): cli.main()", again, tmp_path) as process:
         assert any(line == "waiting\n" for line in process.stdout), process.stderr.read()
