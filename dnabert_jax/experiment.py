@@ -70,7 +70,7 @@ def follow(dataset: Path, training: Training, say: Say) -> Path | None:
     against = []
     try:
         with StopSignals() as stop:
-            finetuned(dataset, training.recipe, training.init, workdir, say)
+            _run(dataset, training.recipe, training.init, workdir, say)
             if training.compare_random:
                 if stop.received:
                     raise Interrupted(f"{stop.received}: {workdir} is done; start again with the same command to go on")
@@ -103,6 +103,14 @@ def finetuned(dataset: Path, recipe: str, init: str, workdir: Path, say: Say, **
       RunStopped, Interrupted: as there.
     """
     from dnabert_jax import report
+
+    result = _run(dataset, recipe, init, workdir, say, **overrides)
+    report.write(workdir, say=say)
+    return result
+
+
+def _run(dataset: Path, recipe: str, init: str, workdir: Path, say: Say, **overrides: Any) -> dict[str, Any]:
+    """As `finetuned`, for whoever writes the report when there are more models to put into it."""
     from dnabert_jax.training import finetune
 
     config = recipes.load(recipe, FinetuneConfig)
@@ -114,6 +122,4 @@ def finetuned(dataset: Path, recipe: str, init: str, workdir: Path, say: Say, **
         files["test"] = ""
     data = LabelledConfig(**files)
     config = dataclasses.replace(config, workdir=str(workdir), init=str(init), data=data, **overrides)
-    result = finetune.run(config, say)
-    report.write(workdir, say=say)
-    return result
+    return finetune.run(config, say)

@@ -91,7 +91,7 @@ def test_a_stop_says_how_the_command_goes_on(given: Path, monkeypatch):
     def interrupted(*_, **__):
         raise Interrupted("SIGTERM: saved step 3; start again with the same command to go on from there")
 
-    monkeypatch.setattr(experiment, "finetuned", interrupted)
+    monkeypatch.setattr(experiment, "_run", interrupted)
     with pytest.raises(Interrupted, match=r"the same command to go on from there \(with --overwrite"):
         experiment.follow(given / "data", experiment.Training(recipe="splice"), print)
 
@@ -99,11 +99,11 @@ def test_a_stop_says_how_the_command_goes_on(given: Path, monkeypatch):
 def test_a_stop_at_the_end_of_one_run_begins_no_other(given: Path, monkeypatch):
     came = []
 
-    def finetuned(dataset, recipe, init, workdir, say, **_):
+    def run(dataset, recipe, init, workdir, say, **_):
         came.append(workdir)
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(experiment, "finetuned", finetuned)
+    monkeypatch.setattr(experiment, "_run", run)
     training = experiment.Training(recipe="splice", init="W", workdir="run", compare_random=True)
     with pytest.raises(Interrupted, match=r"SIGTERM: run is done; .* \(with --overwrite"):
         experiment.follow(given / "data", training, print)
