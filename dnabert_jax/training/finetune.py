@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from dnabert_jax import evaluation, lora, optim, sharding, stored
@@ -27,7 +28,7 @@ from dnabert_jax.data.labelled import Examples
 from dnabert_jax.errors import InputError
 from dnabert_jax.evaluation import judged as judged_
 from dnabert_jax.model.heads import fine_tuned, initializer, predictor
-from dnabert_jax.objectives import targets
+from dnabert_jax.objectives import Sums, targets
 from dnabert_jax.stored import Stored
 from dnabert_jax.training import loop, reports, state, step, transfer, workdir
 from dnabert_jax.training.best import Best
@@ -115,15 +116,7 @@ def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, st
     folder = Path(config.workdir)
     per_epoch = math.ceil(len(train.labels) / config.batch_size)
     steps = per_epoch * config.epochs
-    values = OptimizerConfig(
-        learning_rate=config.learning_rate,
-        warmup_steps=round(config.warmup_share * steps),
-        decay_steps=steps,
-        beta2=config.beta2,
-        epsilon=config.epsilon,
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
-    )
+    values = optimizer_values(config, steps)
     model = config.fine_tuned(train.classes)
     init = initializer(model)
     plain = state.parameter_layout(init, jax.random.key(0), mesh)
@@ -172,20 +165,10 @@ def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, st
         workdir.write_json(folder / workdir.CLASSES, list(train.classes))
         keeper = Best(best, evaluation.criterion(config.target), finished, progress and progress["kept"])
         program = loop.Program(
-            step=step.make(
-                _loss(config, model),
-                lambda batch, key, step: (
-                    batch,
-                    jnp.sum(targets.weights_of(config.target, batch["labels"], batch["weights"])),
-                ),
-                optimizer,
-                optim.schedule(values),
-                parts=1,
-                key=step_key,
-                mesh=mesh,
-                shardings=state.shardings(like),
+            step=training_step(
+                config, model, values, optimizer, key=step_key, mesh=mesh, shardings=state.shardings(like)
             ),
-            batches=lambda start: _batches(config, units.standard(train), per_epoch, start, mesh),
+            batches=lambda start: batches(config, units.standard(train), per_epoch, start, mesh),
             figures=_figures,
             validate=lambda current: _headline(judge(finished(current.params), validation)[0]),
             validate_first=False,
@@ -220,6 +203,53 @@ def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, st
     }
     workdir.write_json(folder / "result.json", result)
     return result
+
+
+def optimizer_values(config: FinetuneConfig, steps: int) -> OptimizerConfig:
+    """The optimiser of a run of so many steps."""
+    return OptimizerConfig(
+        learning_rate=config.learning_rate,
+        warmup_steps=round(config.warmup_share * steps),
+        decay_steps=steps,
+        beta2=config.beta2,
+        epsilon=config.epsilon,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+    )
+
+
+def training_step(
+    config: FinetuneConfig,
+    model: ModelConfig,
+    values: OptimizerConfig,
+    optimizer: optax.GradientTransformation,
+    *,
+    key: jax.Array,
+    mesh: Mesh,
+    shardings: state.State,
+) -> Callable[[state.State, Any], tuple[state.State, Sums]]:
+    """The step that a run takes, from `step.make`, for what `batches` yields.
+
+    Args:
+      config: of the run.
+      model: that is trained.
+      values: of the optimiser, for the learning rate that is reported.
+      optimizer: made of these values.
+      key, mesh, shardings: as for `step.make`.
+    """
+    return step.make(
+        _loss(config, model),
+        lambda batch, key, step: (
+            batch,
+            jnp.sum(targets.weights_of(config.target, batch["labels"], batch["weights"])),
+        ),
+        optimizer,
+        optim.schedule(values),
+        parts=1,
+        key=key,
+        mesh=mesh,
+        shardings=shardings,
+    )
 
 
 def _trained(config: FinetuneConfig) -> tuple[str, ...] | None:
@@ -270,13 +300,22 @@ def _row(config: FinetuneConfig, *examples: Examples) -> tuple[int, int]:
     return 1, min(8 * math.ceil((longest - k + 3) / 8), config.model.max_length)
 
 
-def _batches(
+def batches(
     config: FinetuneConfig, train: Examples, per_epoch: int, start: int, mesh: Mesh
 ) -> Generator[dict[str, jax.Array], None, None]:
+    """The batches of a run without end, laid on the mesh, as `loader.labelled_batches` has them.
+
+    Args:
+      config: of the run.
+      train: the examples, which are shuffled anew for each epoch.
+      per_epoch: batches in an epoch.
+      start: number of the first batch, counted through all epochs.
+      mesh: from `sharding.make_mesh`.
+    """
     count, length = _row(config, train)
     epoch, skip = divmod(start, per_epoch)
     while True:
-        batches = loader.labelled_batches(
+        of_epoch = loader.labelled_batches(
             train,
             batch_size=config.batch_size,
             k=config.model.k,
@@ -288,7 +327,7 @@ def _batches(
             shuffle=True,
             start_batch=skip,
         )
-        yield from sharding.on_devices(batches, mesh)
+        yield from sharding.on_devices(of_epoch, mesh)
         epoch, skip = epoch + 1, 0
 
 
@@ -297,11 +336,11 @@ def _judged(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels and predictions, as `evaluation.figures` takes them."""
     count, length = _row(config, examples)
-    batches = loader.labelled_batches(
+    rows = loader.labelled_batches(
         examples, batch_size=config.batch_size, k=config.model.k, length=length, pieces=count
     )
     labels, predicted = [], []
-    for batch in sharding.on_devices(batches, mesh):
+    for batch in sharding.on_devices(rows, mesh):
         found, there = np.asarray(batch["labels"]), np.asarray(batch["weights"]) > 0
         if config.target == "per_base":
             there = there[:, None] & (found >= 0)
