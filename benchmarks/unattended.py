@@ -217,13 +217,18 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _write_machine(run: Run, result: dict[str, Any]) -> None:
-    """What the first measurement says beside its figures: the machine, its rates, the peer."""
-    ours = figures(result)["useful_tokens_per_second"]
-    for peer in figures(result).get("peer") or []:
-        theirs = peer["useful_tokens_per_second"]
-        if theirs:
-            run.write(f"| peer: {peer['name']} | | {peer['step_time_ms']:.2f} | {theirs:,.0f} (ours / theirs "
-                      f"{ours / theirs:.2f}) |")  # fmt: skip
+    """What the first measurement says beside its figures: the peer, the machine, its rates, the attention check."""
+    peers = figures(result)["peer"] or []
+    if peers:
+        run.write(
+            "", "| peer | step_time_ms | useful_tokens_per_second | ours / theirs |", "| --- | ---: | ---: | ---: |"
+        )
+    for peer in peers:
+        cells = [peer["name"], peer["skipped"] or _number(peer["step_time_ms"], ".2f")]
+        cells += [_number(peer["useful_tokens_per_second"], ",.0f"), ""]
+        if peer["ours_per_theirs"]:
+            cells[-1] = "{ratio:.2f} ({low:.2f} to {high:.2f})".format(**peer["ours_per_theirs"])
+        run.write(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     for name in ("hardware", "versions", "rates", "attention_checks"):
         run.write("", f"{name}: `{json.dumps(result.get(name))}`")
 
