@@ -270,7 +270,9 @@ def _try(run: Run, variant: Variant, base: dict[str, Any], steps: int, limit_s: 
     until = time.time() + limit_s
     for _ in range(3):
         flags = ("--workloads", WORKLOAD, "--steps", str(steps), "--batch-size", str(rows), *variant.bench)
-        environment = variants.environment([variant], os.environ)
+        # What all of them compile alike, such as the check of attention, is compiled once.
+        environment = {"JAX_COMPILATION_CACHE_DIR": str(run.out / "compiled")}
+        environment |= variants.environment([variant], os.environ)
         result, ended = run.bench(f"variant-{variant.name}", flags, _left_s(until), environment)
         found = figures(result)
         if found is not None:

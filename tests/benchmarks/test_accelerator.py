@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -49,14 +50,31 @@ def test_what_belongs_to_the_driver_is_kept(name):
     assert environment.KEPT.fullmatch(name)
 
 
+def _wheel(folder: Path, name: str, version: str, *needs: str) -> None:
+    """A wheel with nothing in it but a module of its name."""
+    about = f"{name}-{version}.dist-info"
+    needed = "".join(f"Requires-Dist: {each}\n" for each in needs)
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", "")
+        file.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}")
+        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{about}/RECORD", "")
+
+
 @pytest.mark.slow
-def test_an_environment_sees_the_machines_packages_and_says_what_is_missing(tmp_path, capfd):
-    python = environment.make(tmp_path / "env")
-    code = "import sys; from importlib import metadata; print(sys.prefix); print(metadata.version('jax'))"
-    found = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert found == [str(tmp_path / "env"), metadata.version("jax")]
-    wanted = ["numpy>=2", "no-such-package-of-any-name>=1"]
-    assert environment.install(python, wanted, tmp_path) == wanted[1:]
+def test_an_environment_has_the_machines_packages_and_those_of_the_wheels(tmp_path):
+    python, wheels = environment.make(tmp_path / "env"), tmp_path / "wheels"
+    wheels.mkdir()
+    _wheel(wheels, "needed_for_a_test", "1.0", "jax", "needed_too_for_a_test")
+    _wheel(wheels, "needed_too_for_a_test", "2.0")
+    _wheel(wheels, "jax", "99.0")  # newer than the machine's
+    wanted = ["numpy>=2", "needed-for-a-test", "no-such-package-of-any-name>=1", "jax>=0.7"]
+    assert environment.install(python, wanted, wheels) == ["no-such-package-of-any-name>=1"]
+
+    code = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]), sys.prefix)"
+    command = [python, "-c", code, "jax", "numpy", "needed-too-for-a-test"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert found == [metadata.version("jax"), metadata.version("numpy"), "2.0", str(tmp_path / "env")]
 
 
 # --- jobs ---
