@@ -56,6 +56,10 @@ def _require_rate(config: Any, *names: str) -> None:
         _require(0 <= value < 1, name, value, "a rate from 0 to below 1")
 
 
+AttentionKernel = Literal["auto", "xla", "cudnn", "cudnn_offsets", "tokamax", "tokamax_triton", "pallas"]
+"""What computes attention; `dnabert_jax.model.attention.attention` says which runs where."""
+
+
 @dataclass(frozen=True)
 class EncoderConfig:
     """BERT's encoder as DNABERT uses it; the defaults are BERT-base on 6-mers."""
@@ -85,7 +89,7 @@ class EncoderConfig:
     layer_norm_epsilon: float = 1e-12
     compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Type of activations and of matrix products; the params are float32 always."""
-    attention: Literal["auto", "xla", "cudnn", "pallas"] = "auto"
+    attention: AttentionKernel = "auto"
     """Attention kernel; `auto` takes the accelerator's fused one where it can run, and XLA elsewhere."""
     remat: Literal["none", "full", "dots_saveable"] = "none"
     """What the backward pass computes again instead of keeping."""
@@ -140,7 +144,7 @@ class FinetunedEncoderConfig:
     initializer_range: float | None = None
     layer_norm_epsilon: float | None = None
     compute_dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    attention: Literal["auto", "xla", "cudnn", "pallas"] = "auto"
+    attention: AttentionKernel = "auto"
     remat: Literal["none", "full", "dots_saveable"] = "none"
     scan_layers: bool = True
 

@@ -9,17 +9,18 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
 
 from dnabert_jax import kmers, stored
-from dnabert_jax.config import ModelConfig
+from dnabert_jax.config import AttentionKernel, ModelConfig
 from dnabert_jax.data import sequences as reading
 from dnabert_jax.errors import InputError
 from dnabert_jax.inference import embeddings, hidden_bases, predictions
 from dnabert_jax.model import apply as pure
+from dnabert_jax.model import attention_check
 
 DNA = str | bytes | np.ndarray
 """Letters in either case, N and other IUPAC letters among them; DNABERT's text of k-mers (`ATG TGC ...`); or uint8[n]
@@ -33,7 +34,7 @@ def load(
     *,
     batch_size: int = 64,
     compute_dtype: Literal["bfloat16", "float32"] | None = None,
-    attention: Literal["auto", "xla", "cudnn", "pallas"] = "auto",
+    attention: AttentionKernel = "auto",
     say: Callable[[str], None] = _log.warning,
 ) -> "Model":
     """Reads a model and puts it on the first device.
@@ -47,12 +48,12 @@ def load(
       say: hears what there is to know about how it was read, such as a damaged checkpoint that was passed over.
 
     Raises:
-      InputError: no model, or a damaged one.
+      InputError: no model, or a damaged one, or an attention kernel that cannot compute it here.
     """
     if batch_size < 1:
         raise InputError(f"batch size is {batch_size}; expected 1 or more")
     _require_one_of("compute_dtype", compute_dtype, (None, "bfloat16", "float32"))
-    _require_one_of("attention", attention, ("auto", "xla", "cudnn", "pallas"))
+    _require_one_of("attention", attention, get_args(AttentionKernel))
     found = stored.read(source, say)
     device = jax.local_devices()[0]
     compute_dtype = compute_dtype or ("float32" if device.platform == "cpu" else "bfloat16")
@@ -63,6 +64,7 @@ def load(
         hidden_dropout=0.0,
         attention_dropout=0.0,
     )
+    attention_check.require(encoder, encoder.max_length, trains=False)
     config = dataclasses.replace(found.config, encoder=encoder)
     return Model(config, jax.device_put(found.params, device), found.origin, batch_size)
 

@@ -1,8 +1,13 @@
 """Self-attention within segments, by XLA or by the accelerator's fused kernel: one function for all of them.
 
 Tokens attend to the tokens of their own segment, in both directions. Padding has segment id 0 and attends to padding,
-which keeps every softmax defined; nobody reads what comes out there.
+which keeps every softmax defined; nobody reads what comes out there. `attention_check` holds every kernel to that.
+
+How a kernel is told the segments: `xla` and `cudnn` by a mask of length × length; `cudnn_offsets`, `tokamax` and
+`tokamax_triton` by where each segment begins and ends, which leaves whole blocks of keys out; `pallas` by the ids.
 """
+
+import inspect
 
 import flax.linen as nn
 import jax
@@ -25,7 +30,9 @@ def attention(
     Args:
       qkv: float[batch, length, 3, heads, head_dim], queries, keys and values.
       segment_ids: int32[batch, length]; 0 is padding.
-      kernel: `xla`, `cudnn` (GPU, bfloat16), `pallas` (TPU and GPU flash attention), or `auto`.
+      kernel: `xla`; `cudnn` and `cudnn_offsets` (cuDNN, bfloat16; the latter from Hopper on, and for at most `RUNS`
+        runs of one id in a row: a row with more becomes NaN); `tokamax` (its Mosaic kernel, bfloat16, from Hopper on);
+        `tokamax_triton` (GPU); `pallas` (JAX's own flash attention for TPU and GPU); or `auto`.
       dropout_rate: dropout on the attention probabilities; only `xla` has it.
       dropout_key: random key; None means no dropout, as at evaluation.
 
@@ -33,7 +40,7 @@ def attention(
       float[batch, length, heads, head_dim].
 
     Raises:
-      InputError: the kernel was asked for by name and cannot run here or cannot drop probabilities.
+      InputError: the kernel was asked for by name and cannot run here, is not installed, or cannot drop probabilities.
     """
     drops = dropout_key is not None and dropout_rate > 0
     kernel = choose_kernel(kernel, jax.default_backend(), qkv.dtype, qkv.shape[1], qkv.shape[-1], drops)
@@ -42,13 +49,13 @@ def attention(
         return jax.nn.dot_product_attention(
             query, key, value, mask=_same_segment(segment_ids)[:, None], implementation="cudnn"
         )
-    if kernel == "pallas":
-        return _pallas(query, key, value, segment_ids, jax.default_backend())
+    if kernel in _KERNELS_BY_DEVICE:
+        return _on_each_device(_KERNELS_BY_DEVICE[kernel], query, key, value, segment_ids)
     return _xla(query, key, value, segment_ids, dropout_rate if drops else 0.0, dropout_key)
 
 
 def choose_kernel(kernel: str, backend: str, dtype: jnp.dtype, length: int, head_dim: int, drops: bool) -> str:
-    """The kernel that `attention` runs for these static facts: `xla`, `cudnn` or `pallas`.
+    """The kernel that `attention` runs for these static facts; never `auto`.
 
     Raises:
       InputError: a fused kernel was named that cannot run them.
@@ -66,8 +73,16 @@ def choose_kernel(kernel: str, backend: str, dtype: jnp.dtype, length: int, head
             f"encoder.attention is {kernel!r}, a fused kernel, which cannot drop attention probabilities; "
             "expected encoder.attention_dropout 0, or attention 'xla' or 'auto'"
         )
-    if kernel == "cudnn" and (backend != "gpu" or dtype not in (jnp.bfloat16, jnp.float16)):
-        raise InputError(f"encoder.attention 'cudnn' runs in bfloat16 on a GPU; this is {dtype} on {backend}")
+    if kernel in ("cudnn", "cudnn_offsets", "tokamax") and (backend != "gpu" or dtype != jnp.bfloat16):
+        raise InputError(f"encoder.attention {kernel!r} runs in bfloat16 on a GPU; this is {dtype} on {backend}")
+    if kernel in ("cudnn", "cudnn_offsets") and (head_dim % 8 or head_dim > 256):
+        raise InputError(
+            f"encoder.attention {kernel!r} takes hidden / heads of a multiple of 8, at most 256; this is {head_dim}"
+        )
+    if kernel == "cudnn" and length % 2:
+        raise InputError(f"encoder.attention 'cudnn' takes rows of an even number of tokens; this row has {length}")
+    if kernel == "tokamax_triton" and backend != "gpu":
+        raise InputError(f"encoder.attention 'tokamax_triton' runs on a GPU; this is {backend}")
     if kernel == "pallas" and backend not in ("tpu", "gpu"):
         raise InputError(f"encoder.attention 'pallas' runs on a TPU or a GPU; this is {backend}")
     if kernel == "pallas" and length % 128:
@@ -89,20 +104,128 @@ def _xla(query, key, value, segment_ids, dropout_rate, dropout_key):
     return jnp.einsum("bhqk,bkhd->bqhd", probabilities, value)
 
 
-def _pallas(query, key, value, segment_ids, backend, interpret: bool = False):
-    """The kernel on each device's rows and heads: XLA cannot split a Pallas kernel by itself."""
-
-    def local(query, key, value, segment_ids):
-        return _pallas_on_one_device(query, key, value, segment_ids, backend, interpret)
-
+def _on_each_device(kernel, query, key, value, segment_ids):
+    """The kernel on each device's rows and heads: XLA cannot split a kernel that it did not make."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return local(query, key, value, segment_ids)
+        return kernel(query, key, value, segment_ids)
     heads = nn.logical_to_mesh_axes(("batch", None, "heads", None))
     whole = nn.logical_to_mesh_axes(("batch", None))
-    # The kernel does not say how its output varies over the mesh, so this is not checked.
-    split = jax.shard_map(local, in_specs=(heads, heads, heads, whole), out_specs=heads, check_vma=False)
+    # Kernels do not say how their outputs vary over the mesh, so this is not checked.
+    split = jax.shard_map(kernel, in_specs=(heads, heads, heads, whole), out_specs=heads, check_vma=False)
     return split(query, key, value, segment_ids)
+
+
+RUNS = 8
+"""Runs of one segment id (segments, and padding) that `cudnn_offsets` takes in a row.
+
+cuDNN starts work for that many in every row, however few there are, so a high number costs time. Rows of 512 tokens
+with DNABERT's lengths, packed, have one to three segments."""
+
+
+def _cudnn_offsets(query, key, value, segment_ids):
+    """cuDNN's packed layout, in which each segment is a sequence of its own that begins somewhere in the row."""
+    rows, length, heads, head_dim = query.shape
+    if query.size >= 2**31:
+        raise InputError(
+            f"encoder.attention 'cudnn_offsets' counts elements in int32; expected less than 2**31 on a device, not "
+            f"{rows} rows x {length} tokens x {heads} heads x {head_dim}"
+        )
+    offsets, lengths, fits = runs(segment_ids, RUNS)
+    out = _cudnn_packed()(
+        query,
+        key,
+        value,
+        q_seqlen=lengths,
+        kv_seqlen=lengths,
+        q_offsets=jnp.pad(offsets, ((0, 0), (0, 1)), constant_values=-1),
+        kv_offsets=jnp.pad(offsets, ((0, 0), (0, 1)), constant_values=-1),
+        scale=head_dim**-0.5,
+    )
+    return jnp.where(fits[:, None, None, None], out, jnp.nan)
+
+
+def _cudnn_packed():
+    """The function of JAX that takes offsets. It is not public, so whether it is as in JAX 0.10 and 0.12 is checked.
+
+    Raises:
+      InputError: this version of JAX does not have it.
+    """
+    try:
+        from jax._src.cudnn.fused_attention_stablehlo import dot_product_attention
+    except ImportError:
+        taken = set()
+    else:
+        taken = set(inspect.signature(dot_product_attention).parameters)
+    if not {"q_seqlen", "kv_seqlen", "q_offsets", "kv_offsets", "scale"} <= taken:
+        raise InputError(
+            f"encoder.attention 'cudnn_offsets' needs a function inside JAX that JAX {jax.__version__} does not have; "
+            "expected another kernel"
+        )
+    return dot_product_attention
+
+
+def runs(segment_ids: jax.Array, most: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Where the runs of equal ids in each row begin and how long they are.
+
+    Args:
+      segment_ids: int32[batch, length].
+      most: runs that there is room for.
+
+    Returns:
+      offsets: int32[batch, most], first token of each run; -1 where there is none.
+      lengths: int32[batch, most], tokens of each run; -1 where there is none.
+      fits: bool[batch], whether the row has no more runs than that.
+    """
+    number = _run_numbers(segment_ids)
+    lengths = jnp.sum(number[:, None, :] == jnp.arange(most)[None, :, None], axis=-1, dtype=jnp.int32)
+    offsets = jnp.cumsum(lengths, axis=-1) - lengths
+    there = lengths > 0
+    return jnp.where(there, offsets, -1), jnp.where(there, lengths, -1), number[:, -1] < most
+
+
+def _run_numbers(segment_ids: jax.Array) -> jax.Array:
+    """int32[batch, length]: the number of each token's run, from 0."""
+    begins = segment_ids[:, 1:] != segment_ids[:, :-1]
+    return jnp.pad(jnp.cumsum(begins, axis=-1, dtype=jnp.int32), ((0, 0), (1, 0)))
+
+
+def key_ranges(segment_ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The keys that each query sees, as the first one and the one behind the last: int32[batch, length] both."""
+    number, place = _run_numbers(segment_ids), jnp.arange(segment_ids.shape[1], dtype=jnp.int32)
+    begins = jnp.pad(number[:, 1:] != number[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    ends = jnp.pad(number[:, 1:] != number[:, :-1], ((0, 0), (0, 1)), constant_values=True)
+    first = jax.lax.cummax(jnp.where(begins, place, 0), axis=1)
+    behind = jax.lax.cummin(jnp.where(ends, place + 1, segment_ids.shape[1]), axis=1, reverse=True)
+    return first, behind
+
+
+def _tokamax(implementation: str):
+    """One of tokamax's implementations, told for each query where its segment begins and ends.
+
+    tokamax's public function takes a mask of length × length only, so this calls the one below it.
+    """
+
+    def run(query, key, value, segment_ids):
+        try:
+            from tokamax._src.ops.attention.api import IMPLEMENTATIONS
+            from tokamax._src.ops.attention.base import Mask
+
+            function = IMPLEMENTATIONS[implementation]
+        except (ImportError, KeyError) as error:
+            raise InputError(
+                f"encoder.attention needs tokamax's {implementation!r} kernel ({error}); expected tokamax, which "
+                "`pip install 'dnabert-jax[kernels]'` installs"
+            ) from None
+        first, behind = key_ranges(segment_ids)
+        mask = Mask(k_start=first[:, None], k_end=behind[:, None])
+        return function(query, key, value, mask=mask, logits_scale=query.shape[-1] ** -0.5)
+
+    return run
+
+
+def _pallas(query, key, value, segment_ids):
+    return _pallas_on_one_device(query, key, value, segment_ids, jax.default_backend(), interpret=False)
 
 
 def _pallas_on_one_device(query, key, value, segment_ids, backend, interpret):
@@ -116,3 +239,12 @@ def _pallas_on_one_device(query, key, value, segment_ids, backend, interpret):
     from jax.experimental.pallas.ops.gpu import attention as gpu
 
     return gpu.mha(query, key, value, segment_ids, sm_scale=scale, interpret=interpret)
+
+
+_KERNELS_BY_DEVICE = {
+    "cudnn_offsets": _cudnn_offsets,
+    "tokamax": _tokamax("mosaic_gpu"),
+    "tokamax_triton": _tokamax("triton"),
+    "pallas": _pallas,
+}
+"""What runs on one device's rows and heads: (query, key, value, segment_ids) → out."""
