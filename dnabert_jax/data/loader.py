@@ -34,6 +34,7 @@ class Pretraining:
     Attributes:
       identity: JSON of the bases, the rows of an epoch and the seed. With the config it decides every batch, so a
         run that finds another one when it resumes would read other data.
+      most_segments: segments in the row that has most.
 
     Raises:
       InputError: the split is too small for a segment, or `data.epochs` of it too small for a batch.
@@ -41,6 +42,7 @@ class Pretraining:
 
     def __init__(self, split: Split, config: PretrainConfig) -> None:
         self._rows = _rows(split, config, config.seed)
+        self.most_segments = self._rows.most_segments
         self._batch_size = config.batch_size
         self._stop = _ENDLESS
         if config.data.epochs:

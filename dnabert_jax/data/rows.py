@@ -44,6 +44,7 @@ class Rows:
 
     Attributes:
       per_epoch: rows in an epoch.
+      most_segments: segments in the row that has most.
     """
 
     def __init__(self, split: Split, config: DataConfig, *, k: int, max_kmers: int, row_length: int, seed: int) -> None:
@@ -55,6 +56,7 @@ class Rows:
         # The segments of row r, from left to right, are places[bounds[r]:bounds[r + 1]] in the order of lengths.
         self._places = np.lexsort((packed.offset, packed.row))
         self._bounds = np.searchsorted(packed.row[self._places], np.arange(packed.rows + 1))
+        self.most_segments = int(np.diff(self._bounds).max(initial=1))
         self._offsets = packed.offset
         self._epochs: OrderedDict[int, _Epoch] = OrderedDict()
         self._lock = threading.Lock()

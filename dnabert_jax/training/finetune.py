@@ -27,6 +27,7 @@ from dnabert_jax.data import labelled, loader, pieces
 from dnabert_jax.data.labelled import Examples
 from dnabert_jax.errors import InputError
 from dnabert_jax.evaluation import judged as judged_
+from dnabert_jax.model import attention_check
 from dnabert_jax.model.heads import fine_tuned, initializer, predictor
 from dnabert_jax.objectives import Sums, targets
 from dnabert_jax.stored import Stored
@@ -51,7 +52,8 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
       What `result.json` holds: the figures of the best epoch on the test set (or the validation set without one).
 
     Raises:
-      InputError: bad labelled data, an `init` that is no model, or a workdir of another run.
+      InputError: bad labelled data, an `init` that is no model, an attention kernel that does not compute what it
+        should here, or a workdir of another run.
       RunStopped: a loss that is no number, or a full disk.
       Interrupted: SIGTERM or Ctrl-C; the state is saved.
     """
@@ -68,6 +70,9 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
         sharding.check_batch(mesh, config.batch_size, "batch_size")
         train, validation, test = _examples(config, say)
         with workdir.lock(config.workdir), sharding.use(mesh):
+            attention_check.require(config.model, _row(config, train)[1])
+            for held_out in filter(None, (validation, test)):
+                attention_check.require(config.model, _row(config, held_out)[1], trains=False)
             workdir.claim(config.workdir, config)
             return _run(config, source, (train, validation, test), mesh, stop, say)
 

@@ -15,6 +15,7 @@ from dnabert_jax.config import ModelConfig, PretrainConfig
 from dnabert_jax.data import loader, shards
 from dnabert_jax.data.rows import Batch
 from dnabert_jax.errors import InputError
+from dnabert_jax.model import attention_check
 from dnabert_jax.model.heads import MaskedLanguageModel, initializer
 from dnabert_jax.objectives import masked_lm
 from dnabert_jax.stored import Stored
@@ -38,7 +39,7 @@ def run(config: PretrainConfig, say: Say) -> dict[str, Any]:
 
     Raises:
       InputError: bad data, a mesh that the devices do not make, an `init` that is no model or another one than
-        `encoder` says, or a workdir of another run.
+        `encoder` says, an attention kernel that does not keep segments apart here, or a workdir of another run.
       RunStopped: a loss that is no number, or a full disk.
       Interrupted: SIGTERM or Ctrl-C; the state is saved.
     """
@@ -61,6 +62,8 @@ def run(config: PretrainConfig, say: Say) -> dict[str, Any]:
             held_out = loader.evaluation_batches(validation, config, rows, config.loop.validation_rows)
         with workdir.lock(config.workdir), sharding.use(mesh):
             pipeline = loader.Pretraining(train, config)
+            segments = max([pipeline.most_segments, *(int(batch["segment_ids"].max()) for batch in held_out)])
+            attention_check.require(config.encoder, config.row_length, segments=segments)
             workdir.claim(config.workdir, config)
             if not held_out:
                 say(f"{config.data.path}: no validation split, so nothing is validated")
