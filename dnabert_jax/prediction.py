@@ -49,7 +49,7 @@ def longest(config: ModelConfig) -> int:
 def score(
     model: Model, sequences: Iterable[Sequence], *, source: str | Path = "", long: Long = "error", stride: int = 0
 ) -> Iterator[Scored]:
-    """Scores records in order, holding two batches of them at a time.
+    """Scores records in order, holding a window or two of them at a time (`inference.batches`).
 
     Args:
       model: with a fine-tuned head.

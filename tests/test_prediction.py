@@ -1,6 +1,7 @@
 """Prediction: every base in a window, every record in its place, and scores that are the model's own."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -152,17 +153,11 @@ def test_no_records_no_scores(classifier):
     assert list(prediction.score(classifier, [])) == []
 
 
-def test_records_are_read_a_batch_ahead(classifier):
-    read = []
-
-    def records():
-        for record in MIXED:
-            read.append(record.id)
-            yield record
-
-    scores = prediction.score(dataclasses.replace(classifier, batch_size=2), records())
-    next(scores)
-    assert len(read) == 4  # the device is at work on the second batch
+def test_records_are_read_as_they_are_needed(classifier):
+    """An endless file gives its scores, and the next ones."""
+    records = (record for _ in itertools.count() for record in MIXED)
+    scores = prediction.score(dataclasses.replace(classifier, batch_size=2), records)
+    assert [each.id for each in itertools.islice(scores, 1000)] == [MIXED[at % len(MIXED)].id for at in range(1000)]
 
 
 def test_a_record_that_is_too_long(classifier):

@@ -74,7 +74,8 @@ def embed(
         for tag, parts in ((tag, cut(tag, bases, encoder, pieces)) for tag, bases in sequences)
     )
     function = functools.partial(_vectors, config, pool, params)
-    found = evaluate(function, in_pieces, k=encoder.k, max_length=encoder.max_length, batch_size=batch_size)
+    token_bytes = 4 * encoder.hidden if pool is None else 0
+    found = evaluate(function, in_pieces, encoder, batch_size=batch_size, token_bytes=token_bytes)
     for (tag, counts), results in found:
         yield tag, _joined(results, np.array(counts), pool, pieces)
 

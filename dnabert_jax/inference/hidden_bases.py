@@ -40,7 +40,9 @@ def logits(
     Yields:
       What the sequence is known by, and float32[n - k + 1, vocabulary].
     """
-    for (tag, counts, _, _), results in _evaluated(_logits, config, params, sequences, batch_size):
+    token_bytes = 4 * config.encoder.vocabulary_size
+    found = _evaluated(_logits, config, params, sequences, batch_size, token_bytes)
+    for (tag, counts, _, _), results in found:
         yield tag, _of_kmers(results, counts)
 
 
@@ -55,7 +57,8 @@ def probabilities(
       What the sequence is known by, and float32[hidden bases, 4], the columns in the order of base codes: A, T, C, G.
     """
     k = config.encoder.k
-    for (tag, counts, hidden, covered), results in _evaluated(_base_marginals, config, params, sequences, batch_size):
+    found = _evaluated(_base_marginals, config, params, sequences, batch_size, token_bytes=4 * k * 4)
+    for (tag, counts, hidden, covered), results in found:
         marginals = np.where(covered[:, None, None], _of_kmers(results, counts), 0)
         total = np.zeros((len(hidden), len(kmers.LETTERS) - 1), np.float32)
         covering = np.zeros(len(hidden), np.float32)
@@ -66,15 +69,17 @@ def probabilities(
         yield tag, total[hidden] / covering[hidden][:, None]
 
 
-def _evaluated(function, config: ModelConfig, params: Any, sequences: Iterable[Hiding], batch_size: int):
+def _evaluated(
+    function, config: ModelConfig, params: Any, sequences: Iterable[Hiding], batch_size: int, token_bytes: int
+):
     encoder = config.encoder
     in_pieces = (_in_pieces(encoder, *sequence) for sequence in sequences)
     return evaluate(
         functools.partial(function, config, params),
         in_pieces,
-        k=encoder.k,
-        max_length=encoder.max_length,
+        encoder,
         batch_size=max(1, min(batch_size, _MOST_LOGITS // (encoder.max_length * encoder.vocabulary_size))),
+        token_bytes=token_bytes,
     )
 
 

@@ -44,7 +44,8 @@ def predict(
     )
     join = _per_base if config.head == "per_base" else _whole
     classifier = jax.device_get(params["classifier"])
-    found = evaluate(function, in_pieces, k=encoder.k, max_length=encoder.max_length, batch_size=batch_size)
+    token_bytes = 4 * len(config.classes) if config.head == "per_base" else 0
+    found = evaluate(function, in_pieces, encoder, batch_size=batch_size, token_bytes=token_bytes)
     for (tag, parts), results in found:
         yield tag, _predictions(join(config, classifier, parts, results), config.head)
 
