@@ -65,13 +65,14 @@ def paragraph(text: str) -> Markup:
     return Markup("<p>{}</p>").format(text)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = "") -> Markup:
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = "", digits: int = 0) -> Markup:
     """A table; its first column, and every other column of words, is flush left, and numbers are flush right.
 
     Args:
       header: names of the columns; an empty sequence for none.
-      rows: as many cells each: text, Markup, an int, a float (shown with four digits), or None (a dash).
+      rows: as many cells each: text, Markup, an int, a float, or None (a dash).
       caption: above the table.
+      digits: of floats, as `number` takes it.
     """
     rows = [list(row) for row in rows]
     columns = max([len(header), *map(len, rows)])
@@ -85,7 +86,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str 
         parts.append(Markup("<thead><tr>{}</tr></thead>").format(Markup("").join(names)))
     body = Markup("\n").join(
         Markup("<tr>{}</tr>").format(
-            Markup("").join(_cell("td", number(value), right) for value, right in zip(row, numeric, strict=True))
+            Markup("").join(
+                _cell("td", number(value, digits), right) for value, right in zip(row, numeric, strict=True)
+            )
         )
         for row in rows
     )
@@ -95,8 +98,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str 
     return Markup('<div class="table">{}<table>\n{}\n</table></div>').format(above, Markup("\n").join(parts))
 
 
-def number(value: Any) -> str | Markup:
-    """A value as the tables show it: a float with four decimals, or four digits where it is very small or large."""
+def number(value: Any, digits: int = 0) -> str | Markup:
+    """A value as the tables show it.
+
+    A float is rounded to so many significant digits; with 0 it has four decimals, or four digits where it is very small
+    or large.
+    """
     if value is None:
         return "–"
     if not _is_number(value):
@@ -105,6 +112,9 @@ def number(value: Any) -> str | Markup:
         return f"{value:,}"
     if not math.isfinite(value):
         return "–"
+    if digits and value != 0:
+        rounded = float(f"{value:.{digits - 1}e}")
+        return f"{rounded:,.{max(digits - 1 - math.floor(math.log10(abs(rounded))), 0)}f}"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
 
 

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -45,6 +46,23 @@ def test_numbers_are_shown_with_four_digits():
     assert [row[0] for row in found] == ["0.1235", "–", "1.235e+05", "1.234e-05", "0.0000"]
     assert [row[1] for row in found] == ["12,345", "-3", "0", "1", "2"]
     assert {row[2] for row in found} == {"–"}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.00123456, "0.00123"),
+        (0.9996, "1.00"),
+        (12.3456, "12.3"),
+        (-99.96, "-100"),
+        (123456.7, "123,000"),
+        (0.0, "0.0000"),
+        (math.inf, "–"),
+        (7, "7"),
+    ],
+)
+def test_floats_have_as_many_digits_as_asked(value, shown):
+    assert Page(page("x", [Section("", table(["a"], [[value]], digits=3))])).table("a") == [[shown]]
 
 
 def test_only_columns_of_numbers_are_flush_right():
