@@ -4,7 +4,8 @@ Tokens attend to the tokens of their own segment, in both directions. Padding ha
 which keeps every softmax defined; nobody reads what comes out there. `attention_check` holds every kernel to that.
 
 How a kernel is told the segments: `xla` and `cudnn` by a mask of length × length; `cudnn_offsets`, `tokamax` and
-`tokamax_triton` by where each segment begins and ends, which leaves whole blocks of keys out; `pallas` by the ids.
+`tokamax_triton` by where each segment begins and ends, so that blocks of other segments' keys need not be read (the
+last one's backward pass makes the mask all the same); `pallas` by the ids.
 """
 
 import inspect
