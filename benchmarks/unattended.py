@@ -22,7 +22,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -35,11 +35,16 @@ from variants import Variant
 
 from dnabert_jax import outputs
 
-PHASES = {"main": 0.42, "variants": 0.30, "best": 0.06, "pretrain": 0.22}
+PHASES = {"main": 0.48, "variants": 0.26, "best": 0.08, "pretrain": 0.18}
 """Share of the time."""
 
+_LEAST_S = 5.0
+"""Nothing is begun in less time than this."""
+
 WORKLOAD = "pretrain-base-512"
-OTHERS = ("pretrain-base-512-padded", "finetune-base-128", "predict-base-512", "input-pipeline", "compile")
+OTHERS = ("pretrain-base-512-padded", "finetune-base-128", "predict-base-512", "input-pipeline")
+COMPILE = "compile"
+"""Measured last, for how long its step takes to compile the first workload says, too."""
 
 
 @dataclass(frozen=True)
@@ -123,17 +128,30 @@ class Run:
             temporary.write_text(json.dumps(self.summary, indent=2) + "\n", encoding="utf-8")
 
     def bench(
-        self, name: str, flags: Sequence[str], limit_s: float, environment: dict[str, str] | None = None
+        self, name: str, flags: Sequence[str], limit_s: float, environment: Mapping[str, str] | None = None
     ) -> tuple[dict[str, Any] | None, jobs.Ended]:
-        """The result of `dnabert bench`, which is left in NAME.json, or None, and how it ended."""
+        """What `dnabert bench` with these flags leaves in NAME.json, or None, and how it ended."""
+        return self._measured(name, ("-m", "dnabert_jax", "bench", *flags), limit_s, environment)
+
+    def one_workload(
+        self, name: str, flags: Sequence[str], limit_s: float, environment: Mapping[str, str]
+    ) -> tuple[dict[str, Any] | None, jobs.Ended]:
+        """The same of the first workload alone by `one_workload.py`."""
+        program = str(Path(__file__).with_name("one_workload.py"))
+        flags = ("--workload", WORKLOAD, "--shards", str(self.out / "embedded"), *flags)
+        return self._measured(name, (program, *flags), limit_s, environment)
+
+    def _measured(
+        self, name: str, arguments: Sequence[str], limit_s: float, environment: Mapping[str, str] | None
+    ) -> tuple[dict[str, Any] | None, jobs.Ended]:
         output = self.out / f"{name}.json"
         output.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "dnabert_jax", "bench", *self.size.bench, *flags, "--output", str(output)]
+        command = [sys.executable, *arguments, *self.size.bench, "--output", str(output)]
         ended = jobs.run(command, self.log, limit_s, environment)
-        return (json.loads(output.read_text()) if output.exists() else None), ended
+        return self.result(name), ended
 
     def result(self, name: str) -> dict[str, Any] | None:
-        """What `bench` left under this name in this or an earlier run."""
+        """What was measured under this name in this or an earlier run."""
         file = self.out / f"{name}.json"
         return json.loads(file.read_text()) if file.exists() else None
 
@@ -146,9 +164,17 @@ def _left_s(until: float) -> float:
 def figures(result: dict[str, Any] | None, name: str = WORKLOAD) -> dict[str, Any] | None:
     """The figures of a workload, None where it was not measured."""
     for each in (result or {}).get("workloads", []):
-        if each["name"] == name and each["step_time_ms"] is not None:
+        if each["name"] == name:
             return each
     return None
+
+
+def _why(result: dict[str, Any] | None, name: str, ended: jobs.Ended) -> str:
+    """Why a workload is not in a result."""
+    for each in (result or {}).get("failures", []):
+        if each["name"] == name:
+            return each["reason"]
+    return ended.why
 
 
 def deadlines(began: float, seconds: float, phases: Sequence[str]) -> dict[str, float]:
@@ -170,16 +196,20 @@ def measure_main(run: Run, until: float) -> bool:
     flags = ("--workloads", WORKLOAD, *steps, "--report", str(run.out / "main.html"))
     result, ended = run.bench("main", (*flags, *peer), 0.6 * _left_s(until))
     if figures(result) is None and peer:
-        run.write(f"| {WORKLOAD} with its peer | {ended.why} |")
+        run.write(_row(f"{WORKLOAD} with its peer", f"not measured: {_why(result, WORKLOAD, ended)}"))
         result, ended = run.bench("main", flags, 0.6 * _left_s(until))
     _write_rows(run, result, (WORKLOAD,), ended)
     found = figures(result)
     if found is None:
         return False
-    rest, ended = run.bench("others", ("--workloads", *OTHERS, *steps), _left_s(until))
-    _write_rows(run, rest, OTHERS, ended)
-    _write_machine(run, result)
     run.keep(main=found)
+    for name, workloads in (("others", OTHERS), (COMPILE, (COMPILE,))):
+        if _left_s(until) < _LEAST_S:
+            run.write(_row(", ".join(workloads), "not measured: no time was left"))
+            continue
+        result_of_these, ended = run.bench(name, ("--workloads", *workloads, *steps), _left_s(until))
+        _write_rows(run, result_of_these, workloads, ended)
+    _write_machine(run, result)
     return True
 
 
@@ -192,24 +222,26 @@ _HEAD = (
 
 def _write_rows(run: Run, result: dict[str, Any] | None, names: Sequence[str], ended: jobs.Ended) -> None:
     for name in names:
-        each = next((each for each in (result or {}).get("workloads", []) if each["name"] == name), None)
+        each = figures(result, name)
         if each is None:
-            run.write(f"| {name} | not measured: {ended.why} |")
+            run.write(_row(name, f"not measured: {_why(result, name, ended)}"))
             continue
-        time_ms = _number(each["step_time_ms"], ".2f")
-        if each["step_time_ms"] is not None:
-            time_ms += f" ({each['step_time_ms_p10']:.2f}, {each['step_time_ms_p90']:.2f})"
         cells = [
             name,
-            _number(each["batch_size"], "d"),
-            time_ms,
+            str(each["batch_size"]),
+            "{step_time_ms:.2f} ({step_time_ms_p10:.2f}, {step_time_ms_p90:.2f})".format(**each),
             _number(each["useful_tokens_per_second"], ",.0f"),
             _number(each["model_flops_utilization"], ".1%"),
             _number(each["model_flops_utilization_published"], ".1%"),
             _number(each["peak_memory_gib"], ".1f"),
             _number(each["compile_time_s"], ".1f"),
         ]
-        run.write(f"| {' | '.join(cells)} |")
+        run.write(_row(*cells))
+
+
+def _row(*cells: str) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -228,7 +260,7 @@ def _write_machine(run: Run, result: dict[str, Any]) -> None:
         cells += [_number(peer["useful_tokens_per_second"], ",.0f"), ""]
         if peer["ours_per_theirs"]:
             cells[-1] = "{ratio:.2f} ({low:.2f} to {high:.2f})".format(**peer["ours_per_theirs"])
-        run.write(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+        run.write(_row(*cells))
     for name in ("hardware", "versions", "rates", "attention_checks"):
         run.write("", f"{name}: `{json.dumps(result.get(name))}`")
 
@@ -254,12 +286,12 @@ def measure_variants(run: Run, until: float) -> None:
     for number, variant in enumerate(tried):
         # One that hangs takes no more than three times its share of what is left.
         limit = min(_left_s(until), 3 * _left_s(until) / (len(tried) - number))
-        if limit < 5:
+        if limit < _LEAST_S:
             outcome: dict[str, Any] = {"failed": "no time was left"}
         else:
             outcome = _try(run, variant, found, run.size.steps[1], limit)
         measured = outcome.get("failed") or f"{outcome['ratio']:.3f}"
-        run.write(f"| {variant.name} | {outcome.get('batch_size', '')} | {variant.prediction} | {measured} |")
+        run.write(_row(variant.name, str(outcome.get("batch_size", "")), variant.prediction, measured))
         entries.append({"name": variant.name, "prediction": variant.prediction, **outcome})
         run.keep(variants=entries)
 
@@ -268,12 +300,12 @@ def _try(run: Run, variant: Variant, base: dict[str, Any], steps: int, limit_s: 
     """Measures a variant; with half the rows where memory is out, twice at most."""
     rows = variants.batch_size([variant], base["batch_size"])
     until = time.time() + limit_s
+    # What all of them compile alike is compiled once.
+    environment = {"JAX_COMPILATION_CACHE_DIR": str(run.out / "compiled")}
+    environment |= variants.environment([variant], os.environ)
     for _ in range(3):
-        flags = ("--workloads", WORKLOAD, "--steps", str(steps), "--batch-size", str(rows), *variant.bench)
-        # What all of them compile alike, such as the check of attention, is compiled once.
-        environment = {"JAX_COMPILATION_CACHE_DIR": str(run.out / "compiled")}
-        environment |= variants.environment([variant], os.environ)
-        result, ended = run.bench(f"variant-{variant.name}", flags, _left_s(until), environment)
+        flags = ("--steps", str(steps), "--batch-size", str(rows), *variant.bench)
+        result, ended = run.one_workload(f"variant-{variant.name}", flags, _left_s(until), environment)
         found = figures(result)
         if found is not None:
             ratio = found["useful_tokens_per_second"] / base["useful_tokens_per_second"]
@@ -281,19 +313,19 @@ def _try(run: Run, variant: Variant, base: dict[str, Any], steps: int, limit_s: 
         if "RESOURCE_EXHAUSTED" not in ended.output or rows < 2:
             break
         rows //= 2
-    return {"failed": f"failed: {ended.why}".replace("|", "/")}
+    return {"failed": f"failed: {ended.why}"}
 
 
 def measure_best(run: Run, until: float) -> None:
     """The variants that gained, together; without any the first measurement again, to see how far two runs differ."""
     found = figures(run.result("main"))
-    if found is None or _left_s(until) < 5:
+    if found is None or _left_s(until) < _LEAST_S:
         run.write("", "No time was left to measure the best again.")
         return
     chosen = best(run)
     names = ", ".join(each.name for each in chosen) or "none gained: the first measurement again"
     rows = variants.batch_size(chosen, found["batch_size"])
-    flags = ["--workloads", WORKLOAD, "--steps", str(run.size.steps[0]), "--batch-size", str(rows)]
+    flags = ["--workloads", WORKLOAD, "--steps", str(run.size.steps[0]), "--batch-size", str(rows), "--no-breakdown"]
     flags += [flag for each in chosen for flag in each.bench]
     result, ended = run.bench("best", flags, _left_s(until), variants.environment(chosen, os.environ))
     run.write("", "## The best together", "", f"Chosen: {names}.", "", *_HEAD)
@@ -343,15 +375,19 @@ def pretrain(run: Run, fasta: Path | None, until: float) -> None:
         f"{run.size.recipe[0]} from random params on {genome.name}, {plan.steps:,} steps of {plan.rows} rows, "
         f"with {', '.join(each.name for each in chosen) or 'nothing that was tried'}.",
         "",
-        "| minutes | step | tokens | bits per base, validation |",
+        "| minutes | step | tokens | bits_per_base, validation |",
         "| ---: | ---: | ---: | ---: |",
     )
     curve = minutes.Curve(
         workdir / "metrics.jsonl",
         plan.rows * run.size.row_length,
         lambda point: run.write(
-            f"| {point['minutes']:.2f} | {point['step']:,} | {point['tokens']:,} | "
-            f"{_number(point['bits_per_base'], '.4f')} |"
+            _row(
+                f"{point['minutes']:.2f}",
+                f"{point['step']:,}",
+                f"{point['tokens']:,}",
+                _number(point["bits_per_base"], ".4f"),
+            )
         ),
     )
     environment = variants.environment(chosen, os.environ)

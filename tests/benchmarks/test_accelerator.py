@@ -276,12 +276,12 @@ class _Bench:
         self.answers, self.calls = answers, []
 
     def __call__(self, command, log, limit_s, environment=None, **_):
-        if "bench" not in command or "compare" in command:
+        if "compare" in command:
             return jobs.Ended(0, 0.1, "compared")
         flags = argparse.ArgumentParser()
         flags.add_argument("--output", type=Path)
         flags.add_argument("--batch-size", type=int, default=8)
-        known, _ = flags.parse_known_args(command[4:])
+        known, _ = flags.parse_known_args(command[2:])
         name = known.output.stem
         self.calls.append((name, known.batch_size, environment or {}))
         answer = self.answers[name].pop(0)
@@ -310,6 +310,7 @@ def test_a_variant_that_fails_costs_itself_only_and_the_others_are_combined(run)
         {
             "main": [100.0],
             "others": ["error: no"],
+            "compile": [1.0],
             "variant-unrolled": [110.0],
             "variant-attention-xla": ["RESOURCE_EXHAUSTED: out of memory", 50.0],
             "variant-latency-hiding": ["Unknown flag in XLA_FLAGS: --no-such"],
@@ -337,11 +338,11 @@ def test_a_variant_that_fails_costs_itself_only_and_the_others_are_combined(run)
 
 
 def test_without_time_nothing_is_begun_and_the_table_says_so(run):
-    here, bench = run({"main": [100.0], "others": [1.0]})
+    here, bench = run({"main": [100.0], "others": [1.0], "compile": [1.0]})
     unattended.measure_main(here, time.time() + 600)
     unattended.measure_variants(here, time.time())
     unattended.measure_best(here, time.time())
-    assert [name for name, *_ in bench.calls] == ["main", "others"]
+    assert [name for name, *_ in bench.calls] == ["main", "others", "compile"]
     assert "no time was left" in (here.out / "table.md").read_text()
 
 
@@ -379,7 +380,7 @@ def test_the_whole_script_on_the_cpu(tmp_path):
     table = (out / "table.md").read_text()
     for title in ("## Workloads", "## What was tried", "## The best together", "## Pretraining"):
         assert title in table
-    for name in (unattended.WORKLOAD, *unattended.OTHERS):
+    for name in (unattended.WORKLOAD, *unattended.OTHERS, unattended.COMPILE):
         assert f"| {name} | " in table
     assert "not measured" not in table
     summary = json.loads((out / "summary.json").read_text())
