@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dnabert_jax import flags, recipes
-from dnabert_jax.commands import factors, genome, models, promoter, report, rounds, scan, splice, tfbs
+from dnabert_jax.commands import bench, factors, genome, models, promoter, report, rounds, scan, splice, tfbs
 from dnabert_jax.commands.notes import say
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
 
@@ -72,6 +72,14 @@ def _task(program: str, arguments: Arguments) -> None:
     _dispatch(program, TASKS, arguments)
 
 
+def _bench(program: str, arguments: Arguments) -> None:
+    """Measures how fast this machine trains and predicts; `compare A.json B.json` sets two results side by side."""
+    if arguments[:1] == ["compare"]:
+        flags.call(bench.compare, arguments[1:], f"{program} compare")
+    else:
+        flags.call(bench.bench, arguments, program)
+
+
 Command = Callable[[str, Arguments], None]
 
 TASKS: dict[str, Command] = {
@@ -92,6 +100,7 @@ COMMANDS: dict[str, Command] = {
     "task": _task,
     "factors": _function(factors.factors),
     "rounds": _function(rounds.rounds),
+    "bench": _bench,
 }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dnabert_jax.bench.workloads import QUICK, SUITE, Workload
-from dnabert_jax.config import EncoderConfig
+from dnabert_jax.config import AttentionKernel, EncoderConfig
 from dnabert_jax.errors import InputError
 
 
@@ -21,7 +21,7 @@ class Choices:
     """Rows of a step; 0 finds the largest power of two that an accelerator holds, and is 8 on a CPU."""
     compute_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Type of activations and matrix products; `auto` is the workload's own, bfloat16."""
-    attention: Literal["auto", "xla", "cudnn", "pallas"] = "auto"
+    attention: AttentionKernel = "auto"
     """Attention kernel, as `EncoderConfig.attention`."""
     scan_layers: bool = True
     """Whether the layers are one scanned loop or unrolled."""
