@@ -53,11 +53,11 @@ def draw(result: dict[str, Any]) -> Figure | None:
     ridges = [flops / per_byte for _, flops, per_byte, _ in roofs]
     intensities = [point.intensity for point in placed]
     low, high = min(intensities + ridges) / 8, max(intensities + ridges) * 8
-    x = np.geomspace(low, high, 200)
 
     figure = Figure(figsize=(8.4, 4.8), layout="constrained")
     axes = figure.add_subplot()
     for name, flops, per_byte, style in roofs:
+        x = np.array([low, flops / per_byte, high])
         axes.plot(x, np.minimum(flops, per_byte * x), style, color="0.25", linewidth=1.6, label=text(name, 120))
     for at, point in enumerate(placed):
         look = {"color": COLOURS[at % len(COLOURS)], "marker": _MARKERS[at % len(_MARKERS)]}
