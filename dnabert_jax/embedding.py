@@ -51,7 +51,7 @@ def embed(
       fasta: FASTA that a BED points into.
       pool, join, pieces: as for `inference.embeddings.embed`; `none` is None there.
       long: what to do with a record longer than the model reads: pieces, or an error.
-      batch_size: rows computed at once.
+      batch_size: as for `loaded.load`.
       say: hears notes.
 
     Returns:

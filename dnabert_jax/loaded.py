@@ -42,7 +42,8 @@ def load(
     Args:
       source: workdir of a pretraining or a fine-tuning run (of this one the best epoch), folder of a converted model,
         Hugging Face folder, or the id of a model on Hugging Face's hub.
-      batch_size: sequences, or pieces of them, computed at once.
+      batch_size: sequences of the greatest length, or pieces of longer ones, computed at once: of shorter ones more,
+        and on a CPU only as many as its caches hold.
       compute_dtype: type of activations and matrix products; None is bfloat16 on a GPU or TPU, float32 on a CPU.
       attention: kernel, as `EncoderConfig.attention`.
       say: hears what there is to know about how it was read, such as a damaged checkpoint that was passed over.
@@ -74,13 +75,14 @@ class Model:
     """A model and its params. It never changes; two are equal where they are the same object.
 
     The methods take lists, or other iterables, of sequences of any length from k bases on, in any mixture. Those longer
-    than the model reads go through it in pieces, DNABERT-XL's way. Programs are compiled once for a bucket of lengths.
+    than the model reads go through it in pieces, DNABERT-XL's way. What is of about one length is computed together, in
+    few compiled programs (`dnabert_jax.inference.batches`).
 
     Attributes:
       config: what computing with the params takes.
       params: nested dict of float32 arrays: `encoder` and, by the head, `mlm_head`, `pooler`, `classifier`.
       origin: what it is and from when, for people.
-      batch_size: rows computed at once.
+      batch_size: rows of the longest computed at once, as for `load`.
     """
 
     config: ModelConfig

@@ -122,7 +122,7 @@ def predict(
       output: file to write; not one that is read.
       fasta: FASTA that a BED points into.
       long, stride: as for `score`.
-      batch_size: rows computed at once.
+      batch_size: as for `loaded.load`.
       say: hears notes.
 
     Returns:

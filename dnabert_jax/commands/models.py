@@ -20,6 +20,8 @@ def predict(
 ) -> None:
     """Scores sequences with a fine-tuned model: one row per record, window or base, in input order.
 
+    Computes in bfloat16 on a GPU or TPU, in float32 on a CPU, and sequences of about one length together.
+
     Args:
       model: workdir of a fine-tuning run, converted model, Hugging Face folder, or id of a model on its hub.
       input: FASTA, TSV or CSV with a column `sequence`, or BED with --fasta; may be compressed.
@@ -30,7 +32,8 @@ def predict(
       long: what to do with a record longer than the model was trained on: an error; windows that slide over it, each
         with a row and its start and end; or pieces, whose outputs are averaged to one row.
       stride: bases from one window to the next, at most a window; 0 takes half of one.
-      batch_size: sequences, or parts of them, scored at once.
+      batch_size: sequences of the greatest length that the model reads, or parts of longer ones, scored at once, as far
+        as memory allows. Of shorter ones more are; on a CPU fewer, for its caches' sake.
     """
     from dnabert_jax import prediction
 
@@ -61,6 +64,8 @@ def embed(
 ) -> None:
     """Writes embeddings of sequences: one vector per record, or one per k-mer, with the ids.
 
+    Computes in bfloat16 on a GPU or TPU, in float32 on a CPU, and sequences of about one length together.
+
     Args:
       model: workdir of a run, converted model, Hugging Face folder, or id of a model on its hub.
       input: FASTA, TSV or CSV with a column `sequence`, or BED with --fasta; may be compressed.
@@ -72,7 +77,8 @@ def embed(
         vectors side by side.
       pieces: how many places there are side by side; records with fewer get zeros.
       long: what to do with a record longer than the model reads: cut it into pieces, or an error.
-      batch_size: sequences, or pieces of them, computed at once.
+      batch_size: sequences of the greatest length that the model reads, or pieces of longer ones, computed at once, as
+        far as memory allows. Of shorter ones more are; on a CPU fewer, for its caches' sake.
     """
     from dnabert_jax import embedding
 

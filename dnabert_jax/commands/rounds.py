@@ -49,7 +49,8 @@ def rounds(
       test: the same for the test; where neither is given, 80, 10 and 10 % of the sites are cut between genes.
       random_split: draw the split of each group of genes that overlap, where no regions are given.
       seed: of the choice of negatives, of a random split, and of training.
-      batch_size: windows scored at once.
+      batch_size: windows of the greatest length scored at once; of shorter ones more, on a CPU fewer. Scores are
+        computed in bfloat16 on a GPU or TPU, in float32 on a CPU.
     """
     from dnabert_jax import rounds as program
     from dnabert_jax.tasks import splice

@@ -28,6 +28,8 @@ def scan(
 ) -> None:
     """Slides a promoter model over a genome, calls regions, and compares them with transcription start sites.
 
+    Computes in bfloat16 on a GPU or TPU, in float32 on a CPU.
+
     Args:
       model: workdir of a fine-tuning run, converted model, Hugging Face folder, or id of a model on its hub.
       fasta: the genome; plain or bgzip.
@@ -45,7 +47,7 @@ def scan(
       strand: strands to scan, each by itself.
       tss: GTF, GFF3 or BED of transcription start sites to compare with.
       allow_mismatch: go on where fewer than half of the annotation's introns read GT..AG.
-      batch_size: reads scored at once.
+      batch_size: reads of the greatest length scored at once; of shorter ones more, on a CPU fewer.
     """
     from dnabert_jax import scanning
     from dnabert_jax.data.progress import shown

@@ -57,7 +57,7 @@ def embed(
       join: `concatenate` puts the vectors of `pieces` pieces side by side instead of taking the mean over them; 0
         stands for those that a sequence does not have.
       pieces: how many, with `concatenate`.
-      batch_size: rows computed at once.
+      batch_size: rows of the longest that may be computed at once, as for `batches.evaluate`.
 
     Yields:
       What the sequence is known by, and float32[hidden], float32[pieces * hidden] where joined by `concatenate`, or

@@ -35,7 +35,7 @@ def logits(
       config: of a model with the head `masked_lm`.
       params: its params.
       sequences: those longer than the model reads go through it in pieces.
-      batch_size: rows computed at once.
+      batch_size: rows of the longest that may be computed at once, as for `batches.evaluate`.
 
     Yields:
       What the sequence is known by, and float32[n - k + 1, vocabulary].

@@ -26,7 +26,7 @@ def predict(
       config: of a model with a fine-tuned head.
       params: its params.
       sequences: pairs of anything, to know the sequence by, and its bases, uint8[n], at least k.
-      batch_size: rows computed at once.
+      batch_size: rows of the longest that may be computed at once, as for `batches.evaluate`.
 
     Yields:
       What the sequence is known by, and float32[outputs], or float32[n, classes] per base: probabilities or, for

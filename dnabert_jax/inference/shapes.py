@@ -16,15 +16,15 @@ from dnabert_jax.config import EncoderConfig
 _COARSE, _LONG = 64, 512
 """Coarse rows are a multiple of the first, and of the second where they are longer than that."""
 
-_CPU_TOKENS = 1024
-"""Tokens of a batch for each core. Larger batches fall out of a CPU's caches: 16 rows of 512 took 1.3 times as long a
-token as 2, at 768 hidden units on two cores. Accelerators take as many as they are given."""
+_CPU_TOKENS = 512
+"""Tokens of a batch for each core. Larger batches fall out of a CPU's caches: 16 rows of 512 took 1.3 times as much time
+a token as 2, at 768 hidden units on two cores. Accelerators take as many as they are given."""
 
 _CPU_STEP = 16
 """Rows that are worth a program of their own are a multiple of so many tokens on a CPU, and coarse elsewhere, where
 kernels work on tiles of 64 or 128 tokens."""
 
-_CPU_COMPILES, _COMPILES = 1.0, 5.0
+_CPU_COMPILES, _COMPILES = 0.5, 3.0
 """Seconds that compiling a program takes, on a CPU and elsewhere, about."""
 
 _CPU_RATE, _RATE = 1e11, 2e14

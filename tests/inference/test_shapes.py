@@ -73,8 +73,8 @@ def test_what_a_machine_is_given(monkeypatch):
     assert (on_gpu.max_length, on_gpu.tokens, on_gpu.step) == (512, 64 * 512, 64)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
     on_cpu = shapes(encoder, 64, "cpu")
-    assert (on_cpu.tokens, on_cpu.step) == (2048, 16)
-    assert shapes(encoder, 2, "cpu").tokens == 2 * 512
+    assert (on_cpu.tokens, on_cpu.step) == (2 * 512, 16)
+    assert shapes(encoder, 1, "cpu").tokens == 512
     # BERT-base: 12 × (4 × 768² + 2 × 768 × 3072) multiply-adds a token.
-    assert on_cpu.cost == pytest.approx(2e11 / (2 * 12 * 7_077_888))
+    assert on_cpu.cost == pytest.approx(0.5 * 2e11 / (2 * 12 * 7_077_888))
     assert shapes(dataclasses.replace(encoder, layers=6), 64, "cpu").cost == pytest.approx(2 * on_cpu.cost)
