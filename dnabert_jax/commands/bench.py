@@ -59,6 +59,8 @@ def bench(
     )
     for path in filter(None, (output, report)):
         result.check_writable(path)
+    if report and report.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{report}: expected a name that ends in .html")
     if output and report and output.resolve() == report.resolve():
         raise InputError(f"{output}: is to be both the JSON and the report; expected two files")
     with progress.shown() as heard:
