@@ -15,6 +15,8 @@ from dnabert_jax.model import attention as module
 from dnabert_jax.model import attention_check
 from dnabert_jax.model.attention import attention, choose_kernel
 
+attend = jax.jit(attention)
+
 LENGTHS = (11, 7, 9)
 LENGTH = 32
 
@@ -41,7 +43,7 @@ def slow(qkv: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 def test_attention_is_the_slow_loop():
     qkv, ids = packed()
-    np.testing.assert_allclose(attention(qkv, ids), slow(np.asarray(qkv), np.asarray(ids)), atol=1e-5)
+    np.testing.assert_allclose(attend(qkv, ids), slow(np.asarray(qkv), np.asarray(ids)), atol=1e-5)
 
 
 def test_a_packed_row_is_its_segments_alone_in_outputs_and_gradients():
@@ -51,12 +53,13 @@ def test_a_packed_row_is_its_segments_alone_in_outputs_and_gradients():
     def loss(qkv, ids, weight):
         return jnp.sum(attention(qkv, ids) * weight)
 
-    together, at = jax.grad(loss)(qkv, ids, weight), 0
+    gradient = jax.jit(jax.grad(loss))
+    together, at = gradient(qkv, ids, weight), 0
     for length in LENGTHS:
         place = slice(at, at + length)
         own = jnp.ones((1, length), jnp.int32)
-        np.testing.assert_allclose(attention(qkv[:, place], own), attention(qkv, ids)[:, place], atol=1e-5)
-        alone = jax.grad(loss)(qkv[:, place], own, weight[:, place])
+        np.testing.assert_allclose(attend(qkv[:, place], own), attend(qkv, ids)[:, place], atol=1e-5)
+        alone = gradient(qkv[:, place], own, weight[:, place])
         np.testing.assert_allclose(together[:, place], alone, atol=1e-5)
         at += length
 
@@ -65,16 +68,16 @@ def test_the_fused_gpu_kernel_honours_segments():
     qkv = jax.random.normal(jax.random.key(0), (1, 128, 3, 1, 16))
     ids = jnp.asarray(np.repeat([1, 2, 0], [50, 60, 18])[None])
     fused = module._pallas_on_one_device(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], ids, "gpu", interpret=True)
-    np.testing.assert_allclose(fused[:, :110], attention(qkv, ids)[:, :110], atol=1e-4)
+    np.testing.assert_allclose(fused[:, :110], attend(qkv, ids)[:, :110], atol=1e-4)
 
 
 def test_dropped_probabilities_keep_their_mean():
     qkv, ids = packed()
     keys = jax.random.split(jax.random.key(2), 2000)
-    drop = jax.vmap(lambda key: attention(qkv, ids, dropout_rate=0.3, dropout_key=key))
+    drop = jax.jit(jax.vmap(lambda key: attention(qkv, ids, dropout_rate=0.3, dropout_key=key)))
     outs = drop(keys)
     assert float(jnp.std(outs, axis=0).max()) > 0.05
-    np.testing.assert_allclose(outs.mean(0), attention(qkv, ids), atol=0.12)
+    np.testing.assert_allclose(outs.mean(0), attend(qkv, ids), atol=0.12)
 
 
 def test_the_fused_gpu_kernel_passes_the_check_on_each_part_of_a_mesh(monkeypatch):
