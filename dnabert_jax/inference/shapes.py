@@ -17,8 +17,8 @@ _COARSE, _LONG = 64, 512
 """Coarse rows are a multiple of the first, and of the second where they are longer than that."""
 
 _CPU_TOKENS = 512
-"""Tokens of a batch for each core. Larger batches fall out of a CPU's caches: 16 rows of 512 took 1.3 times as much time
-a token as 2, at 768 hidden units on two cores. Accelerators take as many as they are given."""
+"""Tokens of a batch for each core. Larger batches fall out of a CPU's caches: at 768 hidden units on two cores, 16 rows
+of 512 took 1.3 times as much time a token as 2. Accelerators take as many as they are given."""
 
 _CPU_STEP = 16
 """Rows that are worth a program of their own are a multiple of so many tokens on a CPU, and coarse elsewhere, where
