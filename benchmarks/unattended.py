@@ -3,7 +3,7 @@
 `accelerator.sh` runs this in an environment with the packages. It has four phases, each with a share of the time; what
 one leaves is the next one's:
 
-    main      the workloads of `dnabert bench`, the first of them beside its peer in PyTorch where that is there
+    main      the workloads of `dnabert bench`, and the first of them again in turn with its peer in PyTorch
     variants  the first workload again with each of `variants.py`, one at a time
     best      the variants that gained, together, and `dnabert bench compare` with the first measurement
     pretrain  DNABERT from random params for the time that is left: bits per base against minutes
@@ -41,8 +41,15 @@ PHASES = {"main": 0.48, "variants": 0.26, "best": 0.08, "pretrain": 0.18}
 _LEAST_S = 5.0
 """Nothing is begun in less time than this."""
 
-WORKLOAD = "pretrain-base-512"
-OTHERS = ("pretrain-base-512-padded", "finetune-base-128", "predict-base-512", "input-pipeline")
+WORKLOADS = (
+    "pretrain-base-512",
+    "pretrain-base-512-padded",
+    "finetune-base-128",
+    "predict-base-512",
+    "input-pipeline",
+)
+WORKLOAD = WORKLOADS[0]
+"""What is tried out, and set beside the peer."""
 COMPILE = "compile"
 """Measured last, for how long its step takes to compile the first workload says, too."""
 
@@ -52,7 +59,9 @@ class Size:
     """How much is done.
 
     Attributes:
-      bench: flags of `dnabert bench`.
+      bench: flags of `dnabert bench` and of `one_workload.py`.
+      main: more flags of the first measurement.
+      peer: whether the peer is measured where it is installed.
       steps: timed steps of the main and the last measurement, and of each variant.
       tried: names of the variants; empty for all.
       recipe: of pretraining, with flags.
@@ -61,6 +70,8 @@ class Size:
     """
 
     bench: tuple[str, ...]
+    main: tuple[str, ...]
+    peer: bool
     steps: tuple[int, int]
     tried: tuple[str, ...]
     recipe: tuple[str, ...]
@@ -71,6 +82,8 @@ class Size:
 SIZES = {
     "base": Size(
         bench=(),
+        main=(),
+        peer=True,
         steps=(30, 12),
         tried=(),
         # Attention dropout 0 and one rate of masking, as in the workload; a lower peak than the paper's, whose steps
@@ -86,6 +99,8 @@ SIZES = {
     ),
     "tiny": Size(
         bench=("--quick",),
+        main=("--no-breakdown",),
+        peer=False,  # PyTorch takes minutes to compile on a CPU
         steps=(3, 2),
         tried=("unrolled", "attention-cudnn", "latency-hiding"),
         recipe=(
@@ -189,27 +204,29 @@ def deadlines(began: float, seconds: float, phases: Sequence[str]) -> dict[str, 
 
 
 def measure_main(run: Run, until: float) -> bool:
-    """The workloads; whether the first of them was measured."""
-    steps = ("--steps", str(run.size.steps[0]))
+    """The workloads, and the peer; whether the first workload was measured."""
+    steps = ("--steps", str(run.size.steps[0]), *run.size.main)
     run.write("", "## Workloads", "", *_HEAD)
-    peer = ("--peer", "torch") if all(map(importlib.util.find_spec, ("torch", "transformers"))) else ()
-    flags = ("--workloads", WORKLOAD, *steps, "--report", str(run.out / "main.html"))
-    result, ended = run.bench("main", (*flags, *peer), 0.6 * _left_s(until))
-    if figures(result) is None and peer:
-        run.write(_row(f"{WORKLOAD} with its peer", f"not measured: {_why(result, WORKLOAD, ended)}"))
+    for names in (WORKLOADS, WORKLOADS[:1]):  # where something hung, the first alone
+        flags = ("--workloads", *names, *steps, "--report", str(run.out / "main.html"))
         result, ended = run.bench("main", flags, 0.6 * _left_s(until))
-    _write_rows(run, result, (WORKLOAD,), ended)
-    found = figures(result)
-    if found is None:
+        _write_rows(run, result, names, ended)
+        found = figures(result)
+        if found is not None:
+            break
+    else:
         return False
     run.keep(main=found)
-    for name, workloads in (("others", OTHERS), (COMPILE, (COMPILE,))):
-        if _left_s(until) < _LEAST_S:
-            run.write(_row(", ".join(workloads), "not measured: no time was left"))
-            continue
-        result_of_these, ended = run.bench(name, ("--workloads", *workloads, *steps), _left_s(until))
-        _write_rows(run, result_of_these, workloads, ended)
-    _write_machine(run, result)
+    if run.size.peer and all(map(importlib.util.find_spec, ("torch", "transformers"))):
+        flags = ("--workloads", WORKLOAD, "--peer", "torch", "--no-breakdown", *steps)
+        peer, ended = run.bench("peer", flags, _left_s(until))
+        _write_rows(run, peer, (WORKLOAD,), ended)
+        _write_peer(run, peer)
+    if _left_s(until) > _LEAST_S:
+        compiling, ended = run.bench(COMPILE, ("--workloads", COMPILE, *steps), _left_s(until))
+        _write_rows(run, compiling, (COMPILE,), ended)
+    for name in ("hardware", "versions", "rates", "attention_checks"):
+        run.write("", f"{name}: `{json.dumps(result.get(name))}`")
     return True
 
 
@@ -248,21 +265,19 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def _write_machine(run: Run, result: dict[str, Any]) -> None:
-    """What the first measurement says beside its figures: the peer, the machine, its rates, the attention check."""
-    peers = figures(result)["peer"] or []
-    if peers:
-        run.write(
-            "", "| peer | step_time_ms | useful_tokens_per_second | ours / theirs |", "| --- | ---: | ---: | ---: |"
-        )
+def _write_peer(run: Run, result: dict[str, Any] | None) -> None:
+    """The variants of the peer, if it was measured. Ours ran in turn with them, on half of the device's memory."""
+    peers = (figures(result) or {}).get("peer") or []
+    if not peers:
+        return
+    run.write("", "| peer | step_time_ms | useful_tokens_per_second | ours / theirs |", "| --- | ---: | ---: | ---: |")
     for peer in peers:
         cells = [peer["name"], peer["skipped"] or _number(peer["step_time_ms"], ".2f")]
         cells += [_number(peer["useful_tokens_per_second"], ",.0f"), ""]
         if peer["ours_per_theirs"]:
             cells[-1] = "{ratio:.2f} ({low:.2f} to {high:.2f})".format(**peer["ours_per_theirs"])
         run.write(_row(*cells))
-    for name in ("hardware", "versions", "rates", "attention_checks"):
-        run.write("", f"{name}: `{json.dumps(result.get(name))}`")
+    run.write("", *_HEAD)
 
 
 def measure_variants(run: Run, until: float) -> None:
@@ -310,7 +325,7 @@ def _try(run: Run, variant: Variant, base: dict[str, Any], steps: int, limit_s: 
         if found is not None:
             ratio = found["useful_tokens_per_second"] / base["useful_tokens_per_second"]
             return {"batch_size": found["batch_size"], "ratio": ratio, "step_time_ms": found["step_time_ms"]}
-        if "RESOURCE_EXHAUSTED" not in ended.output or rows < 2:
+        if "RESOURCE_EXHAUSTED" not in ended.output or variant.axis == "batch" or rows < 2:
             break
         rows //= 2
     return {"failed": f"failed: {ended.why}"}

@@ -100,6 +100,7 @@ def variants() -> list[Variant]:
             "--xla_gpu_enable_latency_hiding_scheduler=true",
             "0.99 to 1.01: hides transfers between devices, of which one device has none",
         ),
+        Variant("double-batch", "batch", "1.00 to 1.01, if it fits: the products are no better", batch_factor=2.0),
         Variant("half-batch", "batch", "0.97 to 1.00: products are large enough already", batch_factor=0.5),
         Variant("quarter-batch", "batch", "0.94 to 0.99: the optimiser weighs four times as much", batch_factor=0.25),
         Variant(
