@@ -41,8 +41,10 @@ MACHINE = "machine"
 _ON_A_CPU = 8
 _OF_THE_PIPELINE = 2_000
 """Rows of a batch of the input pipeline: the paper's batch, of which no device has to hold anything."""
+_READ_AHEAD = 16
+"""Batches of the pipeline that are not timed: more than its threads have ready."""
 _COMPILATIONS = 3
-"""Most steps of the workload that compiles, each of which takes as long as thousands of steps of the others."""
+"""Most steps of the workload that compiles, each of which takes as long as many of the others; one if quick."""
 _SMALL = 8
 """Rows of the smaller of the two batches by whose plans the largest batch is found."""
 _OF_THE_LIMIT = 0.95
@@ -333,8 +335,7 @@ def measure(job: Job, plan: Plan, say: Say) -> Measured:
 
                 peer, timed = peers.measure(workload, choices, batch_size, begun, split, say)
             else:
-                steps = min(choices.steps, _COMPILATIONS) if workload.kind == "compile" else choices.steps
-                warmup = 0 if workload.kind == "compile" else choices.warmup
+                steps, warmup = _steps(workload, choices)
                 meter = energy.Meter()
                 timed = timing.in_turn({workload.name: begun.step}, steps, warmup, say, meter.joules)[workload.name]
             allocated = _allocated_bytes(begun.devices)
@@ -367,6 +368,13 @@ def measure(job: Job, plan: Plan, say: Say) -> Measured:
     step_s = timed.median_ms / 1000
     parts = breakdown.measure(workload, choices, batch_size, step_s, timed.input_wait_share * step_s)
     return dataclasses.replace(measured, breakdown=parts)
+
+
+def _steps(workload: Workload, choices: Choices) -> tuple[int, int]:
+    """Steps that are timed, and steps before those."""
+    if workload.kind == "compile":
+        return min(choices.steps, 1 if choices.quick else _COMPILATIONS), 0
+    return choices.steps, _READ_AHEAD if workload.kind == "input" else choices.warmup
 
 
 def _allocated_bytes(devices: int) -> int | None:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from dnabert_jax.bench.result import ENOUGH_STEPS
 
+_NONE = "–"
 _WIDTH = 160
 """Columns where nobody says how wide the output is, as in a file."""
 
@@ -63,41 +64,30 @@ def _verdict(check: dict[str, Any]) -> str:
 
 
 def _figures(workloads: list[dict[str, Any]]) -> Table:
+    """The figures, without the columns in which there would be none."""
+    columns = {
+        "batch": [str(each["batch_size"]) for each in workloads],
+        "dtype": [each["compute_dtype"] if each["devices"] else _NONE for each in workloads],
+        "step, ms": [_number(each["step_time_ms"], ",.2f") for each in workloads],
+        "p10, ms": [_number(each["step_time_ms_p10"], ",.2f") for each in workloads],
+        "p90, ms": [_number(each["step_time_ms_p90"], ",.2f") for each in workloads],
+        "tokens/s": [_number(each["tokens_per_second"], ",.0f") for each in workloads],
+        "useful tokens/s": [_number(each["useful_tokens_per_second"], ",.0f") for each in workloads],
+        "FLOPs of measured": [_number(each["model_flops_utilization"], ".1%") for each in workloads],
+        "of published": [_number(each["model_flops_utilization_published"], ".1%") for each in workloads],
+        "bytes of measured": [_number(each["memory_bandwidth_utilization"], ".1%") for each in workloads],
+        "peak GiB": [_number(each["peak_memory_gib"], ".2f") for each in workloads],
+        "compile s": [_number(each["compile_time_s"], ".1f") for each in workloads],
+        "input wait": [_number(each["input_wait_share"], ".1%") for each in workloads],
+        "joules": [_number(each["energy_joules_per_step"], ",.1f") for each in workloads],
+    }
+    shown = {heading: cells for heading, cells in columns.items() if set(cells) != {_NONE}}
     table = Table()
     table.add_column("workload", no_wrap=True)
-    for heading in (
-        "batch",
-        "dtype",
-        "step, ms",
-        "p10 to p90, ms",
-        "tokens/s",
-        "useful tokens/s",
-        "FLOPs of measured",
-        "of published",
-        "bytes of measured",
-        "peak GiB",
-        "compile s",
-        "input wait",
-        "joules",
-    ):
+    for heading in shown:
         table.add_column(heading, justify="right")
-    for each in workloads:
-        table.add_row(
-            each["name"],
-            str(each["batch_size"]),
-            each["compute_dtype"],
-            _number(each["step_time_ms"], ",.2f"),
-            f"{each['step_time_ms_p10']:,.2f} to {each['step_time_ms_p90']:,.2f}",
-            _number(each["tokens_per_second"], ",.0f"),
-            _number(each["useful_tokens_per_second"], ",.0f"),
-            _number(each["model_flops_utilization"], ".1%"),
-            _number(each["model_flops_utilization_published"], ".1%"),
-            _number(each["memory_bandwidth_utilization"], ".1%"),
-            _number(each["peak_memory_gib"], ".2f"),
-            _number(each["compile_time_s"], ".1f"),
-            _number(each["input_wait_share"], ".1%"),
-            _number(each["energy_joules_per_step"], ",.1f"),
-        )
+    for each, *cells in zip(workloads, *shown.values(), strict=True):
+        table.add_row(each["name"], *cells)
     return table
 
 
@@ -138,4 +128,4 @@ def _notes(result: dict[str, Any]) -> list[str]:
 
 
 def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+    return _NONE if value is None else format(value, form)
