@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch._inductor.config
 import transformers
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -108,11 +109,12 @@ class Peer:
     def step(self, variant: Variant) -> Callable[[Tensors, float], float]:
         """A function (batch, learning rate) → loss that does one optimiser step and waits for the device.
 
-        A compiled variant compiles in its first call. What another one compiled before is forgotten, for PyTorch takes
-        one for the other when they differ in the attention kernel alone.
+        A compiled variant compiles in its first call. What was compiled before is forgotten, in memory and on disk, for
+        PyTorch takes one for the other when they differ in the attention kernel alone.
         """
         loss_of = self.loss
         if variant.mode == "compiled":
+            torch._inductor.config.force_disable_caches = True
             torch.compiler.reset()
             loss_of = torch.compile(loss_of, dynamic=False)
 

@@ -180,11 +180,19 @@ def test_a_reason_is_one_line_with_what_attention_warned_of():
 
 
 @pytest.mark.slow
-def test_a_compiled_step_loses_what_an_eager_one_does(our_step, rows):
-    losses = []
-    for mode in ("eager", "compiled"):
+def test_a_compiled_step_loses_what_an_eager_one_does_by_the_kernel_that_was_asked_for(our_step, rows):
+    def trained(mode, kernel):
         theirs = _peer(our_step[0])
-        run = theirs.step(peer_torch.Variant(mode, "math"))
+        run = theirs.step(peer_torch.Variant(mode, kernel))
         batch = _batch(theirs, rows)
-        losses.append([run(batch, OPTIMIZER.learning_rate) for _ in range(3)])
-    np.testing.assert_allclose(*losses, rtol=1e-3)
+        losses = [run(batch, 1e-3) for _ in range(3)]
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            run(batch, OPTIMIZER.learning_rate)
+        return losses, any("flash" in event.key for event in profile.key_averages())
+
+    expected, _ = trained("eager", "math")
+    # One after another, for a step that was compiled with another kernel could be taken for this one.
+    for kernel in ("flash", "math"):
+        losses, is_flash = trained("compiled", kernel)
+        np.testing.assert_allclose(losses, expected, rtol=1e-3)
+        assert is_flash == (kernel == "flash")
