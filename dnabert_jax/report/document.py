@@ -112,7 +112,9 @@ def number(value: Any, digits: int = 0) -> str | Markup:
         return f"{value:,}"
     if not math.isfinite(value):
         return "–"
-    if digits and value != 0:
+    if digits and value == 0:
+        return "0"
+    if digits:
         rounded = float(f"{value:.{digits - 1}e}")
         return f"{rounded:,.{max(digits - 1 - math.floor(math.log10(abs(rounded))), 0)}f}"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
