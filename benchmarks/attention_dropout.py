@@ -7,16 +7,22 @@ At 0, `encoder.attention auto` takes the accelerator's fused kernel where there 
 
 import argparse
 import dataclasses
-import statistics
 import tempfile
 from pathlib import Path
 
 import jax
-from our_step import steps
 
-from dnabert_jax import embedded, sharding
-from dnabert_jax.config import EncoderConfig, MeshConfig, PretrainConfig
+from dnabert_jax import embedded
+from dnabert_jax.bench import timing, work
+from dnabert_jax.bench.choices import Choices
+from dnabert_jax.bench.workloads import SUITE, Workload, workloads
 from dnabert_jax.data import build, shards
+
+
+def with_dropout(workload: Workload, rate: float, layers: int) -> Workload:
+    """The workload with this dropout on attention probabilities, and so many layers."""
+    encoder = dataclasses.replace(workload.encoder, attention_dropout=rate, layers=layers)
+    return dataclasses.replace(workload, encoder=encoder)
 
 
 def main() -> None:
@@ -26,30 +32,21 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--compute-dtype", default="float32", choices=("float32", "bfloat16"))
     arguments = parser.parse_args()
-    encoder = EncoderConfig(layers=arguments.layers, compute_dtype=arguments.compute_dtype)
-    mesh = sharding.make_mesh(MeshConfig())
-    with tempfile.TemporaryDirectory() as folder, sharding.use(mesh):
+    choices = Choices(compute_dtype=arguments.compute_dtype, quick=True)  # which counts no bytes
+    workload = workloads(SUITE)["pretrain-base-512"]
+    with tempfile.TemporaryDirectory() as folder:
         build.build([embedded.FASTA], Path(folder, "genome"))
         split = shards.open_split(Path(folder, "genome"), "train")
-        runs = {
-            rate: steps(
-                PretrainConfig(batch_size=arguments.rows, encoder=dataclasses.replace(encoder, attention_dropout=rate)),
-                split,
-                mesh,
-            )
+        steps = {
+            str(rate): work.start(with_dropout(workload, rate, arguments.layers), choices, arguments.rows, split).step
             for rate in (0.1, 0.0)
         }
-        for run in runs.values():
-            next(run)  # compiles
-        seconds: dict[float, list[float]] = {rate: [] for rate in runs}
-        for _ in range(arguments.steps):
-            for rate, run in runs.items():
-                seconds[rate].append(next(run)[0])
-    medians = {rate: statistics.median(each) for rate, each in seconds.items()}
+        timed = timing.in_turn(steps, arguments.steps, 1, lambda line: None)
+    medians = {rate: each.median_ms for rate, each in timed.items()}
     print(f"BERT {arguments.layers} × 768, {arguments.rows} rows of 512, on {jax.devices()[0].device_kind}")
     for rate, median in medians.items():
-        print(f"attention_dropout {rate}: step_time_ms {1000 * median:.1f}")
-    print(f"0.1 / 0: {medians[0.1] / medians[0.0]:.2f}")
+        print(f"attention_dropout {rate}: step_time_ms {median:.1f}")
+    print(f"0.1 / 0: {medians['0.1'] / medians['0.0']:.2f}")
 
 
 if __name__ == "__main__":
