@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dnabert_jax import flags, recipes
+from dnabert_jax import flags, huge_pages, recipes
 from dnabert_jax.commands import bench, factors, genome, models, promoter, report, rounds, scan, splice, tfbs
 from dnabert_jax.commands.notes import say
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
@@ -32,6 +32,7 @@ def _train(program: str, arguments: Arguments) -> None:
     from dnabert_jax.config import PretrainConfig
 
     config = _config(program, arguments, PretrainConfig)
+    huge_pages.ask()
     from dnabert_jax.training import pretrain
 
     pretrain.run(config, say)
@@ -42,6 +43,7 @@ def _finetune(program: str, arguments: Arguments) -> None:
     from dnabert_jax.config import FinetuneConfig
 
     config = _config(program, arguments, FinetuneConfig)
+    huge_pages.ask()
     from dnabert_jax.training import finetune
 
     finetune.run(config, say)

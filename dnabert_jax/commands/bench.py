@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from dnabert_jax import huge_pages
 from dnabert_jax.config import AttentionKernel
 from dnabert_jax.errors import InputError, RunStopped
 
@@ -36,7 +37,7 @@ def bench(
       synthetic: train on tokens that the device draws, so that no input is waited for.
       peer: time Hugging Face's BERT in PyTorch in turn with pretraining.
       quick: the same workloads at a tiny size: two minutes on a laptop's CPU.
-      compute_dtype: type of activations and matrix products; auto is the suite's, bfloat16.
+      compute_dtype: type of activations and matrix products; auto is the suite's, bfloat16, but float32 on a CPU.
       attention: attention kernel; auto takes the accelerator's fused one where it can run.
       scan_layers: run the layers as one scanned loop, or unrolled.
       remat: what the backward pass computes again instead of keeping.
@@ -44,6 +45,7 @@ def bench(
       output: JSON file to write.
       report: HTML file to write.
     """
+    huge_pages.ask()
     from dnabert_jax.bench import progress, result, suite, table
     from dnabert_jax.bench.choices import Choices
 
