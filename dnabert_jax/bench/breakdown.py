@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dnabert_jax import kmers, optim
+from dnabert_jax import compiler, kmers, optim
 from dnabert_jax.bench import work
 from dnabert_jax.bench.choices import Choices
 from dnabert_jax.bench.workloads import Workload
@@ -69,11 +69,12 @@ def measure(
     hidden = hidden.astype(encoder.compute_dtype)
 
     found = dict.fromkeys(PARTS, 0.0)
+    options = compiler.options(encoder.compute_dtype) if training else None  # as `step.make` has them
     key = jax.random.key(2)
 
     def timed(part: Part, *inputs: Any) -> float:
         # The rows are an argument, for what a compiler knew of them it would compute beforehand.
-        run = jax.jit(_both_ways(part) if training else part)
+        run = jax.jit(_both_ways(part) if training else part, compiler_options=options)
         return _seconds(lambda: run(*inputs, key))
 
     embeddings = params["encoder"]["embeddings"]

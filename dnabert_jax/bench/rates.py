@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dnabert_jax import compiler
+
 _SHAPES = (
     (512, 512, 512),
     (1024, 1024, 1024),
@@ -80,7 +82,7 @@ def _products(m: int, k: int, n: int, dtype: str) -> tuple[Callable[[jax.Array],
         drawn = zip(jax.random.split(jax.random.key(0), 3), shapes, scales, strict=True)
         return [(jax.random.normal(key, shape) * scale).astype(dtype) for key, shape, scale in drawn]
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=compiler.options(dtype))
     def products(x: jax.Array, up: jax.Array, down: jax.Array) -> jax.Array:
         # Without the barrier a compiler may multiply `up` and `down` first, which is less work.
         return jax.lax.optimization_barrier(x @ up) @ down

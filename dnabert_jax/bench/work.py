@@ -42,7 +42,7 @@ from dnabert_jax.inference import predictions
 from dnabert_jax.model import attention_check
 from dnabert_jax.model.apply import apply
 from dnabert_jax.model.heads import initializer
-from dnabert_jax.training import finetune, pretrain, state, step
+from dnabert_jax.training import finetune, pretrain, state
 
 _SYNTHETIC_BATCHES = 8
 _EXAMPLES = 4_096
@@ -183,16 +183,7 @@ def _pretraining_program(config: PretrainConfig) -> _Program:
     params_key, step_key = jax.random.split(jax.random.key(config.seed))
     with sharding.use(mesh):
         like = state.layout(init, optimizer, params_key, mesh)
-        train = step.make(
-            pretrain.masked_lm_loss(config),
-            pretrain.span_masking(config),
-            optimizer,
-            optim.schedule(config.optimizer),
-            parts=config.accumulation,
-            key=step_key,
-            mesh=mesh,
-            shardings=state.shardings(like),
-        )
+        train = pretrain.training_step(config, optimizer, key=step_key, mesh=mesh, shardings=state.shardings(like))
     batch = {name: ((config.batch_size, config.row_length), np.int32) for name in _ROWS}
     make_state = functools.partial(state.create, init, optimizer, params_key, like)
     return _Program(train, (like, _on_mesh(batch, mesh)), make_state, config, mesh)

@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from dnabert_jax import evaluation, lora, optim, sharding, stored
+from dnabert_jax import compiler, evaluation, lora, optim, sharding, stored
 from dnabert_jax.config import EncoderConfig, FinetuneConfig, FinetunedEncoderConfig, ModelConfig, OptimizerConfig
 from dnabert_jax.data import labelled, loader, pieces
 from dnabert_jax.data.labelled import Examples
@@ -254,6 +254,7 @@ def training_step(
         key=key,
         mesh=mesh,
         shardings=shardings,
+        compiler_options=compiler.options(model.encoder.compute_dtype),
     )
 
 

@@ -8,16 +8,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
-from dnabert_jax import masking, optim, sharding, stored
+from dnabert_jax import compiler, masking, optim, sharding, stored
 from dnabert_jax.config import ModelConfig, PretrainConfig
 from dnabert_jax.data import loader, shards
 from dnabert_jax.data.rows import Batch
 from dnabert_jax.errors import InputError
 from dnabert_jax.model import attention_check
 from dnabert_jax.model.heads import MaskedLanguageModel, initializer
-from dnabert_jax.objectives import masked_lm
+from dnabert_jax.objectives import Sums, masked_lm
 from dnabert_jax.stored import Stored
 from dnabert_jax.training import loop, reports, state, step, transfer, workdir
 from dnabert_jax.training.checkpoints import Checkpoints
@@ -94,16 +95,7 @@ def _run(
             raise InputError(f"{folder}: is at step {start} already; expected loop.steps of at least that")
         workdir.update(folder, config)
         program = loop.Program(
-            step=step.make(
-                masked_lm_loss(config),
-                span_masking(config),
-                optimizer,
-                optim.schedule(config.optimizer),
-                parts=config.accumulation,
-                key=step_key,
-                mesh=mesh,
-                shardings=state.shardings(like),
-            ),
+            step=training_step(config, optimizer, key=step_key, mesh=mesh, shardings=state.shardings(like)),
             batches=lambda start: sharding.on_devices(
                 pipeline.batches(start, jax.process_index(), jax.process_count()), mesh
             ),
@@ -140,6 +132,34 @@ def _run(
     }
     workdir.write_json(folder / "result.json", result)
     return result
+
+
+def training_step(
+    config: PretrainConfig,
+    optimizer: optax.GradientTransformation,
+    *,
+    key: jax.Array,
+    mesh: Mesh,
+    shardings: state.State,
+) -> Callable[[state.State, Any], tuple[state.State, Sums]]:
+    """The step that a run takes, from `step.make`, for what the pipeline yields.
+
+    Args:
+      config: of the run.
+      optimizer: made of its values.
+      key, mesh, shardings: as for `step.make`.
+    """
+    return step.make(
+        masked_lm_loss(config),
+        span_masking(config),
+        optimizer,
+        optim.schedule(config.optimizer),
+        parts=config.accumulation,
+        key=key,
+        mesh=mesh,
+        shardings=shardings,
+        compiler_options=compiler.options(config.encoder.compute_dtype),
+    )
 
 
 def span_masking(config: PretrainConfig):

@@ -56,6 +56,7 @@ def make(
     key: jax.Array,
     mesh: Mesh,
     shardings: State,
+    compiler_options: dict[str, Any] | None = None,
 ) -> Callable[[State, Any], tuple[State, Sums]]:
     """Builds the training step.
 
@@ -68,6 +69,7 @@ def make(
       key: random key of the run; each step folds its number into it, nothing is carried.
       mesh: in use while the step is called.
       shardings: of the state.
+      compiler_options: as `compiler.options` gives them.
 
     Returns:
       step(state, batch) → (new state, sums with `learning_rate` and `gradient_norm` added); the old state's buffers are
@@ -89,4 +91,5 @@ def make(
         donate_argnums=0,
         in_shardings=(shardings, sharding.batch_sharding(mesh)),
         out_shardings=(shardings, sharding.replicated(mesh)),
+        compiler_options=compiler_options,
     )
