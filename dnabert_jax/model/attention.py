@@ -96,13 +96,31 @@ def _same_segment(segment_ids: jax.Array) -> jax.Array:
     return segment_ids[:, :, None] == segment_ids[:, None, :]
 
 
+_CACHED_SCORES = 2**20
+"""Scores of a row from which on rows are computed one after another on a CPU, whose cache holds one and not all."""
+_MOST_PARTS = 16
+"""Parts that a batch is computed in, at most: each is compiled by itself."""
+
+
 def _xla(query, key, value, segment_ids, dropout_rate, dropout_key):
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query * query.shape[-1] ** -0.5, key, preferred_element_type=jnp.float32)
+    rows, length, heads, _ = query.shape
+    # Dropout masks follow from an element's place in the whole batch, and a batch on several devices is split already.
+    if jax.default_backend() != "cpu" or dropout_rate or jax.sharding.get_abstract_mesh().size > 1:
+        return _by_xla(query, key, value, segment_ids, dropout_rate, dropout_key)
+    parts = min(rows, _MOST_PARTS) if heads * length**2 >= _CACHED_SCORES else 1
+    pieces = zip(*(jnp.array_split(x, parts) for x in (query, key, value, segment_ids)), strict=True)
+    return jnp.concatenate([_by_xla(*piece, 0.0, None) for piece in pieces])
+
+
+def _by_xla(query, key, value, segment_ids, dropout_rate, dropout_key):
+    query = query * query.shape[-1] ** -0.5
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
     scores = jnp.where(_same_segment(segment_ids)[:, None], scores, jnp.finfo(jnp.float32).min)
     probabilities = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     if dropout_rate:
         probabilities = dropout(probabilities, dropout_rate, dropout_key)
-    return jnp.einsum("bhqk,bkhd->bqhd", probabilities, value)
+    return jnp.einsum("bhqk,bhkd->bhqd", probabilities, value).swapaxes(1, 2)
 
 
 def _on_each_device(kernel, query, key, value, segment_ids):

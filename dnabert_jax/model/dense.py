@@ -34,7 +34,31 @@ class Dense(nn.Module):
         bias = self.param("bias", zeros, self.features, jnp.float32)
         flat = math.prod(x.shape[-inputs:])
         y = x.reshape(*x.shape[:-inputs], flat).astype(self.dtype) @ kernel.reshape(flat, -1).astype(self.dtype)
-        return (y + bias.reshape(-1).astype(self.dtype)).reshape(*x.shape[:-inputs], *self.features)
+        return _add_bias(y, bias.reshape(-1).astype(self.dtype)).reshape(*x.shape[:-inputs], *self.features)
+
+
+def _add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """y + bias for y of [..., features]. On a CPU in bfloat16 XLA takes long for the sum that is its gradient."""
+    slow = jax.default_backend() == "cpu" and y.dtype == jnp.bfloat16
+    return _add_bias_by_product(y, bias) if slow else y + bias
+
+
+@jax.custom_vjp
+def _add_bias_by_product(y, bias):
+    return y + bias
+
+
+def _forward(y, bias):
+    return y + bias, None
+
+
+def _backward(_, gradient):
+    rows = gradient.reshape(-1, gradient.shape[-1])
+    # Eight rows of ones and not one: a product with a vector would become the sum again.
+    return gradient, (jnp.ones((8, len(rows)), rows.dtype) @ rows)[0]
+
+
+_add_bias_by_product.defvjp(_forward, _backward)
 
 
 def layer_norm(epsilon: float, dtype: jnp.dtype, name: str) -> nn.LayerNorm:

@@ -46,6 +46,13 @@ def test_attention_is_the_slow_loop():
     np.testing.assert_allclose(attend(qkv, ids), slow(np.asarray(qkv), np.asarray(ids)), atol=1e-5)
 
 
+def test_rows_one_after_another_are_the_slow_loop(monkeypatch):
+    monkeypatch.setattr(module, "_CACHED_SCORES", 0)
+    qkv = jax.random.normal(jax.random.key(0), (19, 6, 3, 2, 8))
+    ids = np.sort(np.random.default_rng(0).integers(0, 3, (19, 6)))
+    np.testing.assert_allclose(jax.jit(lambda *x: attention(*x))(qkv, ids), slow(np.asarray(qkv), ids), atol=1e-5)
+
+
 def test_a_packed_row_is_its_segments_alone_in_outputs_and_gradients():
     qkv, ids = packed()
     weight = jax.random.normal(jax.random.key(1), (1, LENGTH, 2, 8))
