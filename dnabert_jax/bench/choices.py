@@ -20,7 +20,8 @@ class Choices:
     batch_size: int = 0
     """Rows of a step; 0 finds the largest power of two that an accelerator holds, and is 8 on a CPU."""
     compute_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Type of activations and matrix products; `auto` is the workload's own, bfloat16."""
+    """Type of activations and matrix products; `auto` is the workload's own, bfloat16, but float32 on a CPU, as few
+    have units for bfloat16."""
     attention: AttentionKernel = "auto"
     """Attention kernel, as `EncoderConfig.attention`."""
     scan_layers: bool = True
@@ -45,6 +46,12 @@ class Choices:
     def suite(self) -> str:
         """Name of the suite that is run."""
         return QUICK if self.quick else SUITE
+
+    def on(self, platform: str) -> "Choices":
+        """With `auto` decided for devices of this kind: `cpu`, `gpu` or `tpu`."""
+        if self.compute_dtype == "auto" and platform == "cpu":
+            return dataclasses.replace(self, compute_dtype="float32")
+        return self
 
     def encoder(self, workload: Workload) -> EncoderConfig:
         """The workload's encoder, computed in the chosen way."""

@@ -248,6 +248,7 @@ def _serve(connection: Connection, jobs: list[Job], plan: Plan) -> None:
 
     # What is compiled is to be compiled, not read from an earlier run's cache.
     jax.config.update("jax_enable_compilation_cache", False)
+    plan = dataclasses.replace(plan, choices=plan.choices.on(jax.default_backend()))
     for job in jobs:
         connection.send(Said(job.name, "begun"))
         for said in _outcome(job, plan, lambda text, name=job.name: connection.send(Said(name, "progress", text))):
