@@ -10,6 +10,8 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"dnabert-jax-tests-{os.getuid()}")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Commands that tests call in this process must not start it anew for huge pages (huge_pages.py).
+os.environ.setdefault("GLIBC_TUNABLES", "")
 
 import pytest
 
