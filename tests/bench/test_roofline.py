@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from dnabert_jax.bench import roofline
-from tests.bench import made_up
+from tests.bench import results
 
 
 def test_the_made_up_result_is_one():
     schema = json.loads((Path(roofline.__file__).parent / "schema.json").read_text())
-    jsonschema.validate(made_up.result(), schema)
-    jsonschema.validate(made_up.result(published=False), schema)
+    jsonschema.validate(results.on_a_gpu(), schema)
+    jsonschema.validate(results.on_a_gpu(published=False), schema)
 
 
 def test_points_are_flops_per_byte_and_per_second():
-    found = roofline.points(made_up.result())
+    found = roofline.points(results.on_a_gpu())
     assert [point.name for point in found] == [
         "pretrain-base-512",
         "pretrain-base-512-padded",
@@ -31,7 +31,7 @@ def test_points_are_flops_per_byte_and_per_second():
 
 @pytest.mark.parametrize("published", [True, False])
 def test_ceilings_are_measured_and_published(published):
-    axes = roofline.draw(made_up.result(published=published)).axes[0]
+    axes = roofline.draw(results.on_a_gpu(published=published)).axes[0]
     roofs = [line for line in axes.lines if len(line.get_xdata()) > 1]
     expected = [(780e12, 4.1e12), (989.5e12, 4.8e12)][: 1 + published]
     assert len(roofs) == len(expected)
@@ -45,7 +45,7 @@ def test_ceilings_are_measured_and_published(published):
 
 
 def test_without_flops_there_is_no_picture():
-    result = made_up.result()
+    result = results.on_a_gpu()
     result["workloads"] = result["workloads"][-2:]
     assert roofline.draw(result) is None
 

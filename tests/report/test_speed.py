@@ -6,7 +6,7 @@ import pytest
 
 from dnabert_jax.errors import InputError
 from dnabert_jax.report import speed
-from tests.bench import made_up
+from tests.bench import results
 from tests.report.pages import Page
 
 
@@ -16,7 +16,7 @@ def written(result, tmp_path) -> Page:
 
 
 def test_a_page_shows_all_that_was_measured(tmp_path):
-    found = written(made_up.result(), tmp_path)
+    found = written(results.on_a_gpu(), tmp_path)
     assert found.headings == [
         "How fast DNABERT runs here",
         "Figures",
@@ -32,7 +32,7 @@ def test_a_page_shows_all_that_was_measured(tmp_path):
 
 
 def test_figures_are_those_of_the_result(tmp_path):
-    found = written(made_up.result(), tmp_path)
+    found = written(results.on_a_gpu(), tmp_path)
     speeds = {row[0]: row[1:] for row in found.table("workload", "rows")}
     assert speeds["pretrain-base-512"] == [
         "512",
@@ -68,10 +68,10 @@ def test_figures_are_those_of_the_result(tmp_path):
 
 
 def test_what_a_cpu_does_not_have_is_left_out(tmp_path):
-    result = made_up.result(published=False)
+    result = results.on_a_gpu(published=False)
     result["hardware"] |= {"platform": "cpu", "device_kind": "cpu", "device_memory_gib": None, "driver": None}
     result["hardware"] |= {"power_limits_w": None}
-    result["workloads"] = [made_up.workload("input-pipeline", 20.0, None, None)]
+    result["workloads"] = [results.workload("input-pipeline", 20.0, None, None)]
     result["attention_checks"] = []
     result["failures"] = [{"name": "compile", "reason": "it ran out of <memory>"}]
     found = written(result, tmp_path)
@@ -83,7 +83,7 @@ def test_what_a_cpu_does_not_have_is_left_out(tmp_path):
 
 
 def test_a_rest_below_zero_is_drawn(tmp_path):
-    result = made_up.result()
+    result = results.on_a_gpu()
     result["workloads"][0]["breakdown"]["rest"] = -40.0
     parts = {row[0]: row[1:] for row in written(result, tmp_path).table("part", "ms")}
     assert parts["Rest"][0] == "-40.0"
@@ -94,5 +94,5 @@ def test_a_rest_below_zero_is_drawn(tmp_path):
 
 def test_only_a_page_is_written(tmp_path):
     with pytest.raises(InputError, match=re.escape("speed.json: expected a name that ends in .html")):
-        speed.write(made_up.result(), tmp_path / "speed.json")
+        speed.write(results.on_a_gpu(), tmp_path / "speed.json")
     assert list(tmp_path.iterdir()) == []
