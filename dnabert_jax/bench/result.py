@@ -151,7 +151,7 @@ def read(path: Path) -> dict[str, Any]:
       InputError: no file, no JSON, or not a result of `dnabert bench`.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); expected a file of `dnabert bench --output`"
@@ -165,6 +165,11 @@ def read(path: Path) -> dict[str, Any]:
             f"schema {SCHEMA}"
         )
     return found
+
+
+def _no_number(text: str) -> None:
+    """Refuses NaN and Infinity, which Python's reader takes though they are no JSON."""
+    raise ValueError(text)
 
 
 @functools.cache

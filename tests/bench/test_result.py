@@ -73,6 +73,15 @@ def test_what_is_no_result_is_not_read(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("changes", [{"step_time_ms": 0.0}, {"step_times_ms": []}, {"step_time_ms": float("nan")}])
+def test_figures_that_cannot_be_compared_are_not_read(tmp_path, changes):
+    found = results.result()
+    found["workloads"][0] |= changes
+    (tmp_path / "a.json").write_text(json.dumps(found))
+    with pytest.raises(InputError, match="; expected a file of"):
+        result.read(tmp_path / "a.json")
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"cannot be read .*; expected"):
         result.read(tmp_path / "a.json")
