@@ -191,7 +191,7 @@ def _why(result: dict[str, Any] | None, name: str, ended: jobs.Ended) -> str:
     """Why a workload is not in a result."""
     for each in (result or {}).get("failures", []):
         if each["name"] == name:
-            return each["reason"]
+            return each["reason"] if ended.status is not None else f"{each['reason']}; {ended.why}"
     return ended.why
 
 
@@ -453,7 +453,8 @@ def main() -> int:
     if arguments.fasta and not arguments.fasta.is_file():
         parser.error(f"--fasta {arguments.fasta}: no such file; expected a FASTA file")
     # So that a program that runs is ended with this one.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     phases = [phase for phase in PHASES if phase in arguments.phases]
     ends = deadlines(arguments.began, 60 * arguments.minutes, phases)
     run = Run(arguments.out, SIZES[arguments.size], arguments.began)

@@ -41,7 +41,7 @@ def _line(console: Console, said: Said) -> None:
         if isinstance(said.value, Measured):
             timing = said.value.timing
             line = f"{len(timing.seconds)} steps of {timing.median_ms:,.2f} ms, batch size {said.value.batch_size}"
-    elif said.kind == "failed":
+    elif said.kind in ("failed", "refused"):
         line = f"failed: {said.value}"
     elif said.kind == "too_large":
         line = f"{said.value} rows do not fit; trying {said.value // 2}"

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -47,6 +47,8 @@ _COMPILATIONS = 3
 """Most steps of the workload that compiles, each of which takes as long as many of the others; one if quick."""
 _SMALL = 8
 """Rows of the smaller of the two batches by whose plans the largest batch is found."""
+_ENDING_S = 30.0
+"""After its last word a process has so long to end by itself."""
 _OF_THE_LIMIT = 0.95
 """Of the memory that a device gives, that a plan may fill: what is left is lost between its blocks."""
 
@@ -87,17 +89,17 @@ class Said:
 
     Attributes:
       name: of the job.
-      kind: `begun`; `progress`, a text; `done`, what came of it; `failed`, why; `too_large`, the batch size that did
-        not fit in memory.
+      kind: `begun`; `progress`, a text; `done`, what came of it; `failed`, why; `refused`, what is wrong with what was
+        asked for; `too_large`, the batch size that did not fit in memory.
       value: as the kind says.
     """
 
     name: str
-    kind: Literal["begun", "progress", "done", "failed", "too_large"]
+    kind: Literal["begun", "progress", "done", "failed", "refused", "too_large"]
     value: Any = None
 
 
-_ENDS = ("done", "failed", "too_large")
+_ENDS = ("done", "failed", "refused", "too_large")
 
 
 def run(
@@ -108,6 +110,7 @@ def run(
     breakdown: bool = True,
     command: str,
     heard: Callable[[Said], None],
+    so_far: Callable[[dict[str, Any]], None] = lambda result: None,
 ) -> dict[str, Any]:
     """Runs workloads.
 
@@ -118,12 +121,15 @@ def run(
       breakdown: whether the parts of `pretrain-base-512` are timed by themselves.
       command: the command line, for the result.
       heard: hears what goes on.
+      so_far: gets the result after each workload, in which those to come are failures, too: who stops a run that takes
+        long has what it measured.
 
     Returns:
       The result, as `schema.json` has it. Workloads that failed are in `failures` with their reason.
 
     Raises:
-      InputError: an unknown workload, or a peer that is not installed.
+      InputError: an unknown workload, a peer that is not installed, an attention kernel that cannot be used here; or
+        something else that is asked for of which all of the workloads say that it cannot be.
       RunStopped: what the machine is could not be found out, such as where JAX does not start.
     """
     known = workloads(choices.suite)
@@ -138,19 +144,26 @@ def run(
     with tempfile.TemporaryDirectory(prefix="dnabert-bench-") as folder:
         shards = Path(folder, "genome")
         build.build([embedded.FASTA], shards)
-        found, failures = _all(jobs, Plan(choices, str(shards), peer, breakdown), heard)
-    if MACHINE in failures:
-        raise RunStopped(f"the machine could not be measured: {failures[MACHINE]}")
-    machine = found.pop(MACHINE)
+        plan = Plan(choices, str(shards), peer, breakdown)
+        with contextlib.closing(_all(jobs, plan, heard)) as news:
+            for found, failures in news:
+                result = _result(plan, command, found, failures)
+                so_far(result)
+    return result
+
+
+def _result(plan: Plan, command: str, found: dict[str, Any], failures: dict[str, str]) -> dict[str, Any]:
+    """The result of what was found of the machine and the workloads, as `schema.json` has it."""
+    known, machine = workloads(plan.choices.suite), found[MACHINE]
     values = {name: known[name].digest for name in sorted(known)}
     rates = machine["rates"]
     return {
         "schema": SCHEMA,
-        "suite": choices.suite,
+        "suite": plan.choices.suite,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         **{name: machine[name] for name in ("hardware", "versions", "flags")},
-        "choices": dataclasses.asdict(choices) | {"peer": peer, "breakdown": breakdown},
+        "choices": dataclasses.asdict(plan.choices) | {"peer": plan.peer, "breakdown": plan.breakdown},
         "config_hash": hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16],
         "rates": rates,
         "attention_checks": machine["attention_checks"],
@@ -173,12 +186,19 @@ def _rates(dtype: str, rates: dict[str, Any], hardware: dict[str, Any]) -> Rates
     )
 
 
-def _all(jobs: list[Job], plan: Plan, heard: Callable[[Said], None]) -> tuple[dict[str, Any], dict[str, str]]:
-    """What came of the jobs that were done, and why the others were not, by name."""
+def _all(
+    jobs: list[Job], plan: Plan, heard: Callable[[Said], None]
+) -> Generator[tuple[dict[str, Any], dict[str, str]], None, None]:
+    """What came of the jobs that were done, and why the others were not, by name: after each workload.
+
+    Raises:
+      InputError, RunStopped: as `run`.
+    """
     found: dict[str, Any] = {}
     failures: dict[str, str] = {}
+    refused: list[str] = []
     waiting = list(jobs)
-    while waiting and MACHINE not in failures:
+    while waiting:
         these = waiting if plan.choices.quick else waiting[:1]
         open_jobs = {each.name: each for each in these}
         waiting = waiting[len(these) :]
@@ -186,23 +206,37 @@ def _all(jobs: list[Job], plan: Plan, heard: Callable[[Said], None]) -> tuple[di
             for said in news:
                 if said.kind == "done":
                     found[said.name] = said.value
-                elif said.kind == "failed":
+                elif said.kind in ("failed", "refused"):
+                    _require_machine(said)
                     failures[said.name] = said.value
+                    refused += [said.value] * (said.kind == "refused")
                 elif said.kind == "too_large":
                     waiting.insert(0, Job(said.name, said.value // 2))
                 if said.kind in _ENDS:
                     del open_jobs[said.name]
+                if len(refused) == len(jobs) - 1:  # the first job is the machine
+                    raise InputError(refused[0])
                 heard(said)
+                if said.kind in _ENDS and said.name != MACHINE:
+                    to_come = (each.name for each in (*open_jobs.values(), *waiting))
+                    yield found, failures | dict.fromkeys(to_come, "not measured yet")
         waiting = [*open_jobs.values(), *waiting]
         if "pretrain-base-512" in found and not plan.choices.batch_size:
             batch = found["pretrain-base-512"].batch_size
             waiting = [
                 dataclasses.replace(each, batch_size=batch) if each.name == "compile" else each for each in waiting
             ]
-    return found, failures
 
 
-def _said(jobs: list[Job], plan: Plan) -> Iterator[Said]:
+def _require_machine(said: Said) -> None:
+    """Raises what ends a run where this is said of the machine."""
+    if said.name == MACHINE and said.kind == "refused":
+        raise InputError(said.value)
+    if said.name == MACHINE:
+        raise RunStopped(f"the machine could not be measured: {said.value}")
+
+
+def _said(jobs: list[Job], plan: Plan) -> Generator[Said, None, None]:
     """What a new process says about these jobs, until it ends. At its death it is said that its job has failed."""
     context = multiprocessing.get_context("spawn")  # a fork would inherit threads that hold locks
     ours, theirs = context.Pipe()
@@ -214,11 +248,11 @@ def _said(jobs: list[Job], plan: Plan) -> Iterator[Said]:
         while True:
             try:
                 said = ours.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):  # it has ended, or died within a message
                 break
             begun = None if said.kind in _ENDS else said.name
             yield said
-        process.join()
+        process.join(_ENDING_S)
         if begun is not None:
             yield Said(begun, "failed", _death(process.exitcode))
     finally:
@@ -229,7 +263,9 @@ def _said(jobs: list[Job], plan: Plan) -> Iterator[Said]:
 
 
 def _death(status: int | None) -> str:
-    if status is not None and status < 0:
+    if status is None:
+        return "its process went silent and did not end"
+    if status < 0:
         name = signal.Signals(-status).name
         return f"its process ended by {name}" + (", as when memory runs out" if name == "SIGKILL" else "")
     return f"its process ended with status {status}"
@@ -248,7 +284,6 @@ def _serve(connection: Connection, jobs: list[Job], plan: Plan) -> None:
 
     # What is compiled is to be compiled, not read from an earlier run's cache.
     jax.config.update("jax_enable_compilation_cache", False)
-    plan = dataclasses.replace(plan, choices=plan.choices.on(jax.default_backend()))
     for job in jobs:
         connection.send(Said(job.name, "begun"))
         for said in _outcome(job, plan, lambda text, name=job.name: connection.send(Said(name, "progress", text))):
@@ -268,7 +303,9 @@ def _outcome(job: Job, plan: Plan, say: Say) -> Iterator[Said]:
         yield Said(job.name, "done", value)
     except _TooLarge as error:
         yield Said(job.name, "too_large", error.batch_size)
-    except (InputError, RunStopped) as error:
+    except InputError as error:
+        yield Said(job.name, "refused", str(error))
+    except RunStopped as error:
         yield Said(job.name, "failed", str(error))
     except Exception as error:
         if _is_exhausted(error):
@@ -291,13 +328,34 @@ def _is_exhausted(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
+def _here(choices: Choices) -> Choices:
+    """With what is decided by the kind of device that JAX starts.
+
+    Raises:
+      RunStopped: JAX starts none.
+    """
+    import jax
+
+    try:
+        return choices.on(jax.default_backend())
+    except RuntimeError as error:
+        raise RunStopped(f"JAX does not start: {str(error).strip().splitlines()[0]}") from None
+
+
 def machine(choices: Choices) -> dict[str, Any]:
-    """What this machine is and can do: the result's `hardware`, `versions`, `flags`, `rates`, `attention_checks`."""
+    """What this machine is and can do: the result's `hardware`, `versions`, `flags`, `rates`, `attention_checks`.
+
+    Raises:
+      InputError: the chosen attention kernel does not run here, or does not keep packed segments apart.
+      RunStopped: JAX does not start.
+    """
     from dnabert_jax.bench import hardware, rates, result
     from dnabert_jax.model import attention_check
 
+    choices = _here(choices)
     first = next(iter(workloads(choices.suite).values()))
     encoder = choices.encoder(first)
+    attention_check.require(encoder, first.row_length)
     checks = attention_check.all_here(first.row_length, encoder.heads, encoder.hidden // encoder.heads)
     return {
         "hardware": hardware.describe(),
@@ -316,6 +374,7 @@ def measure(job: Job, plan: Plan, say: Say) -> Measured:
 
     Raises:
       InputError: what `work.start` raises.
+      RunStopped: JAX does not start.
       _TooLarge: the batch size that was found does not fit, and a smaller one may.
     """
     import jax
@@ -323,7 +382,7 @@ def measure(job: Job, plan: Plan, say: Say) -> Measured:
     from dnabert_jax.bench import energy, timing, work
     from dnabert_jax.data import shards
 
-    choices = plan.choices
+    choices = _here(plan.choices)
     workload = workloads(choices.suite)[job.name]
     split = shards.open_split(plan.shards, "train")
     batch_size = choices.batch_size or _batch_size(workload, choices, job.batch_size, say)
@@ -339,7 +398,8 @@ def measure(job: Job, plan: Plan, say: Say) -> Measured:
                 steps, warmup = _steps(workload, choices)
                 meter = energy.Meter()
                 timed = timing.in_turn({workload.name: begun.step}, steps, warmup, say, meter.joules)[workload.name]
-            allocated = _allocated_bytes(begun.devices)
+            # The allocator's peak is that of the process, in which the quick suite runs all of its workloads.
+            allocated = None if choices.quick else _allocated_bytes(begun.devices)
     except Exception as error:
         may_be_less = not choices.batch_size and batch_size > jax.device_count()
         if _is_exhausted(error) and may_be_less and jax.default_backend() != "cpu":

@@ -1,6 +1,7 @@
 """`dnabert bench` and `dnabert bench compare`."""
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,7 +43,7 @@ def bench(
       scan_layers: run the layers as one scanned loop, or unrolled.
       remat: what the backward pass computes again instead of keeping.
       breakdown: time the parts of pretrain-base-512 by themselves, too.
-      output: JSON file to write.
+      output: JSON file to write, after each workload anew.
       report: HTML file to write.
     """
     huge_pages.ask()
@@ -67,10 +68,14 @@ def bench(
         raise InputError(f"{output}: is to be both the JSON and the report; expected two files")
     with progress.shown() as heard:
         found = suite.run(
-            choices, workloads, peer=peer, breakdown=breakdown, command=shlex.join(_command()), heard=heard
+            choices,
+            workloads,
+            peer=peer,
+            breakdown=breakdown,
+            command=shlex.join(["dnabert", *sys.argv[1:]]),
+            heard=heard,
+            so_far=lambda found: result.write(found, output) if output else None,
         )
-    if output:
-        result.write(found, output)
     table.show(found, table.console())
     if report:
         from dnabert_jax.report import speed
@@ -100,9 +105,3 @@ def compare(
     console.print(comparing.shown(compared))
     for note in notes:
         console.print(note)
-
-
-def _command() -> list[str]:
-    import sys
-
-    return ["dnabert", *sys.argv[1:]]

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 
+import jax
 import pytest
 
 from dnabert_jax.bench import result, suite
@@ -104,6 +105,43 @@ def test_without_a_machine_there_is_no_result(processes):
         suite.run(Choices(), (), command="", heard=no_word)
 
 
+def test_what_the_machine_cannot_do_is_bad_input(processes):
+    processes.fate = lambda job: ("refused", "encoder.attention is 'cudnn'; expected another")
+    with pytest.raises(InputError, match="expected another"):
+        suite.run(QUICK, (), command="", heard=no_word)
+
+
+def test_what_all_workloads_refuse_is_bad_input(processes):
+    fate = processes.fate
+    processes.fate = lambda job: fate(job) if job.name in (MACHINE, "compile") else ("refused", "bad; expected good")
+    with pytest.raises(InputError, match="expected good"):
+        suite.run(Choices(), ("pretrain-base-512", "predict-base-512"), command="", heard=no_word)
+    found = suite.run(Choices(), ("predict-base-512", "compile"), command="", heard=no_word)
+    assert [each["name"] for each in found["failures"]] == ["predict-base-512"]
+
+
+@pytest.mark.parametrize("choices", [QUICK, Choices()])
+def test_a_run_that_is_stopped_has_given_what_it_had(processes, choices):
+    given = []
+    names = ("predict-base-512", "input-pipeline")
+    found = suite.run(choices, names, command="", heard=no_word, so_far=given.append)
+    assert given[-1] == found
+    for each in given:
+        result._validator().validate(each)
+    done = [[each["name"] for each in result["workloads"]] for result in given]
+    assert done == [["predict-base-512"], list(names)]
+    assert given[0]["failures"] == [{"name": "input-pipeline", "reason": "not measured yet"}]
+
+
+def test_where_jax_does_not_start_one_line_says_so(monkeypatch):
+    def fails():
+        raise RuntimeError("Unable to initialize backend 'cuda'\nmore")
+
+    monkeypatch.setattr(jax, "default_backend", fails)
+    (said,) = suite._outcome(Job(MACHINE), Plan(QUICK, ""), lambda text: None)
+    assert said == Said(MACHINE, "failed", "JAX does not start: Unable to initialize backend 'cuda'")
+
+
 def test_an_unknown_workload():
     with pytest.raises(InputError, match="unknown workload 'pretrain'; expected some of pretrain-base-512"):
         suite.run(QUICK, ("pretrain",), command="", heard=no_word)
@@ -112,7 +150,8 @@ def test_an_unknown_workload():
 @pytest.mark.parametrize(
     ("raised", "kind"),
     [
-        (InputError("bad; expected good"), "failed"),
+        (InputError("bad; expected good"), "refused"),
+        (RunStopped("the peer does not run here"), "failed"),
         (RuntimeError("RESOURCE_EXHAUSTED: out of memory"), "failed"),
         (suite._TooLarge(16), "too_large"),
         (ValueError("a defect\nin two lines"), "failed"),
