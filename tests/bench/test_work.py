@@ -20,8 +20,8 @@ ROWS = 4
 
 
 def small(name: str) -> Workload:
-    """A workload with the tests' tiny encoder."""
-    encoder = dataclasses.replace(tiny.ENCODER, attention_dropout=0.0)
+    """A workload with one layer of the tests' tiny encoder."""
+    encoder = dataclasses.replace(tiny.ENCODER, layers=1, attention_dropout=0.0)
     return dataclasses.replace(workloads(QUICK)[name], encoder=encoder, row_length=encoder.max_length)
 
 
@@ -30,7 +30,9 @@ def split(shards):
     return shards_.open_split(shards, "train")
 
 
-@pytest.mark.parametrize("name", ["pretrain-base-512", "pretrain-base-512-padded"])
+@pytest.mark.parametrize(
+    "name", ["pretrain-base-512", pytest.param("pretrain-base-512-padded", marks=pytest.mark.slow)]
+)
 def test_pretraining_counts_what_is_in_its_rows(split, name):
     workload = small(name)
     begun = work.start(workload, CHOICES, ROWS, split)
@@ -72,17 +74,19 @@ def test_synthetic_rows_have_the_segments_of_real_ones(split):
         assert np.any(before["tokens"] != after["tokens"])
 
 
-def test_fine_tuning_and_prediction_read_full_rows(split):
-    for name, times in (("finetune-base-128", 3), ("predict-base-512", 1)):
-        workload = small(name)
-        begun = work.start(workload, CHOICES, ROWS, split)
-        counts = [begun.step() for _ in range(3)]
-        begun.close()
-        lengths = np.full(ROWS, workload.row_length)
-        forward = flops.encoder(workload.encoder, lengths) + flops.classifier_head(workload.encoder, ROWS, 2)
-        for each in counts:
-            assert each.tokens == each.useful_tokens == ROWS * workload.row_length
-            assert each.flops == pytest.approx(times * forward)
+@pytest.mark.parametrize(
+    ("name", "times"), [pytest.param("finetune-base-128", 3, marks=pytest.mark.slow), ("predict-base-512", 1)]
+)
+def test_fine_tuning_and_prediction_read_full_rows(split, name, times):
+    workload = small(name)
+    begun = work.start(workload, CHOICES, ROWS, split)
+    counts = [begun.step() for _ in range(3)]
+    begun.close()
+    lengths = np.full(ROWS, workload.row_length)
+    forward = flops.encoder(workload.encoder, lengths) + flops.classifier_head(workload.encoder, ROWS, 2)
+    for each in counts:
+        assert each.tokens == each.useful_tokens == ROWS * workload.row_length
+        assert each.flops == pytest.approx(times * forward)
 
 
 def test_the_input_pipeline_computes_nothing(split):
@@ -109,7 +113,7 @@ def test_the_compilers_bytes_of_a_loop_are_those_without_it():
     workload = small("predict-base-512")
     looped = dataclasses.replace(CHOICES, quick=False)
     unrolled = dataclasses.replace(looped, scan_layers=False)
-    deep = work._of_depth(workload, 4)
+    deep = work._of_depth(workload, 3)
     by_loop = work._bytes_accessed(deep, looped, ROWS, None)
     counted = work._bytes_accessed(deep, unrolled, ROWS, work._compiled(work._program(deep, unrolled, ROWS))[0])
     assert by_loop == pytest.approx(counted, rel=0.1)
