@@ -312,8 +312,11 @@ def _outcome(job: Job, plan: Plan, say: Say) -> Iterator[Said]:
             yield Said(job.name, "failed", "the memory of the device is too small; expected a smaller --batch-size")
         else:
             traceback.print_exc(file=sys.stderr)
-            first = str(error).strip().splitlines()[:1]
-            yield Said(job.name, "failed", ": ".join([type(error).__name__, *first]))
+            yield Said(job.name, "failed", _one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 class _TooLarge(Exception):
@@ -338,8 +341,10 @@ def _here(choices: Choices) -> Choices:
 
     try:
         return choices.on(jax.default_backend())
-    except RuntimeError as error:
-        raise RunStopped(f"JAX does not start: {str(error).strip().splitlines()[0]}") from None
+    except Exception as error:  # without the backend that JAX_PLATFORMS names it is an AssertionError
+        asked = os.environ.get("JAX_PLATFORMS")
+        told = f"; JAX_PLATFORMS is {asked!r}" if asked else ""
+        raise RunStopped(f"JAX does not start: {_one_line(error)}{told}") from None
 
 
 def machine(choices: Choices) -> dict[str, Any]:

@@ -138,8 +138,10 @@ def test_where_jax_does_not_start_one_line_says_so(monkeypatch):
         raise RuntimeError("Unable to initialize backend 'cuda'\nmore")
 
     monkeypatch.setattr(jax, "default_backend", fails)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     (said,) = suite._outcome(Job(MACHINE), Plan(QUICK, ""), lambda text: None)
-    assert said == Said(MACHINE, "failed", "JAX does not start: Unable to initialize backend 'cuda'")
+    told = "JAX does not start: RuntimeError: Unable to initialize backend 'cuda'; JAX_PLATFORMS is 'cuda'"
+    assert said == Said(MACHINE, "failed", told)
 
 
 def test_an_unknown_workload():
