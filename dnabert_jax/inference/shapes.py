@@ -24,6 +24,9 @@ _CPU_STEP = 16
 """Rows that are worth a program of their own are a multiple of so many tokens on a CPU, and coarse elsewhere, where
 kernels work on tiles of 64 or 128 tokens."""
 
+_PALLAS_STEP = 128
+"""Of rows for the attention kernel `pallas` where it is asked for by name, which takes no others."""
+
 _CPU_COMPILES, _COMPILES = 0.5, 3.0
 """Seconds that compiling a program takes, on a CPU and elsewhere, about."""
 
@@ -67,7 +70,7 @@ class Shapes:
         closest = self._closest(length, left, self.step)
         fitting = [shape for shape in self._lost if shape.length >= closest.length and self._is_full(shape, left)]
         if not fitting:
-            step = _COARSE if closest.length <= _LONG else _LONG
+            step = max(_COARSE, self.step) if closest.length <= _LONG else _LONG
             return self._compiled(self._closest(closest.length, left, step))
         best = min(fitting, key=lambda shape: shape.per_row(left))
         self._lost[best] += max(best.per_row(left) - closest.per_row(left), 0) * min(best.rows, left)
@@ -109,5 +112,7 @@ def shapes(encoder: EncoderConfig, batch_size: int, platform: str) -> Shapes:
     if platform == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         tokens, step, seconds, rate = min(tokens, _CPU_TOKENS * cores), _CPU_STEP, _CPU_COMPILES, _CPU_RATE * cores
+    if encoder.attention == "pallas":
+        step = _PALLAS_STEP
     per_token = 2 * encoder.layers * encoder.hidden * (4 * encoder.hidden + 2 * encoder.intermediate)
     return Shapes(max_length=encoder.max_length, tokens=tokens, step=step, cost=seconds * rate / per_token)

@@ -78,3 +78,9 @@ def test_what_a_machine_is_given(monkeypatch):
     # BERT-base: 12 × (4 × 768² + 2 × 768 × 3072) multiply-adds a token.
     assert on_cpu.cost == pytest.approx(0.5 * 2e11 / (2 * 12 * 7_077_888))
     assert shapes(dataclasses.replace(encoder, layers=6), 64, "cpu").cost == pytest.approx(2 * on_cpu.cost)
+
+
+def test_a_kernel_that_takes_rows_of_128_tokens_gets_no_others():
+    here = shapes(EncoderConfig(attention="pallas"), 8, "tpu")
+    found = [here.choose(length, 8) for length in (512, 400, 200, 130, 20)]
+    assert not [shape for shape in found if shape.length % 128]
