@@ -33,6 +33,10 @@ while [ $# -gt 0 ]; do
   esac
 done
 
+if ! command -v "$python" > /dev/null; then
+  echo "error: --python $python: no such program; expected the Python that has JAX" >&2
+  exit 2
+fi
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 status=0

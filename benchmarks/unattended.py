@@ -105,7 +105,7 @@ SIZES = {
         main=("--no-breakdown",),
         peer=False,  # PyTorch takes minutes to compile on a CPU
         steps=(3, 2),
-        tried=("unrolled", "attention-cudnn", "latency-hiding"),
+        tried=("attention-cudnn", "latency-hiding"),
         recipe=(
             "demo", "--row_length", "128", "--encoder.max_length", "128", "--loop.validation_rows", "8",
         ),
@@ -152,11 +152,11 @@ class Run:
         return self._measured(name, ("-m", "dnabert_jax", "bench", *flags), limit_s, environment)
 
     def one_workload(
-        self, name: str, flags: Sequence[str], limit_s: float, environment: Mapping[str, str]
+        self, name: str, flags: Sequence[str], limit_s: float, environment: Mapping[str, str], workload: str = WORKLOAD
     ) -> tuple[dict[str, Any] | None, jobs.Ended]:
-        """The same of the first workload alone by `one_workload.py`."""
+        """The same of one workload alone by `one_workload.py`."""
         program = str(Path(__file__).with_name("one_workload.py"))
-        flags = ("--workload", WORKLOAD, "--shards", str(self.out / "embedded"), *flags)
+        flags = ("--workload", workload, "--shards", str(self.out / "embedded"), *flags)
         return self._measured(name, (program, *flags), limit_s, environment)
 
     def _measured(
@@ -226,7 +226,9 @@ def measure_main(run: Run, until: float) -> bool:
         _write_rows(run, peer, (WORKLOAD,), ended)
         _write_peer(run, peer)
     if _left_s(until) > _LEAST_S:
-        compiling, ended = run.bench(COMPILE, ("--workloads", COMPILE, *steps), _left_s(until))
+        flags = ("--steps", str(run.size.steps[0]), "--batch-size", str(found["batch_size"]))
+        environment = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+        compiling, ended = run.one_workload(COMPILE, flags, _left_s(until), environment, COMPILE)
         _write_rows(run, compiling, (COMPILE,), ended)
     for name in ("hardware", "versions", "rates", "attention_checks"):
         run.write("", f"{name}: `{json.dumps(result.get(name))}`")

@@ -370,7 +370,12 @@ def test_a_run_without_main_figures_says_so(run):
 
 @pytest.mark.parametrize(
     ("flags", "said"),
-    [(["--out"], "--out"), (["--fasta", "no-such.fa"], "no-such.fa"), (["--wheels", "no-such"], "no-such")],
+    [
+        (["--out"], "--out"),
+        (["--fasta", "no-such.fa"], "no-such.fa"),
+        (["--wheels", "no-such"], "no-such"),
+        (["--python", "no-such"], "no-such"),
+    ],
 )
 @pytest.mark.slow
 def test_bad_flags_are_told(tmp_path, flags, said):
@@ -391,6 +396,7 @@ def test_the_whole_script_on_the_cpu(tmp_path):
     log = (out / "log.txt").read_text()
     assert done.returncode == 0, log[-5000:]
     table = (out / "table.md").read_text()
+    assert f"| {unattended.COMPILE} | not measured" not in table, log[-5000:]
     for title in ("## Workloads", "## What was tried", "## The best together", "## Pretraining"):
         assert title in table
     for name in (*unattended.WORKLOADS, unattended.COMPILE):
@@ -399,7 +405,6 @@ def test_the_whole_script_on_the_cpu(tmp_path):
     summary = json.loads((out / "summary.json").read_text())
     assert summary["main"]["useful_tokens_per_second"] > 0
     by_name = {each["name"]: each for each in summary["variants"]}
-    assert by_name["unrolled"]["ratio"] > 0
     assert "failed" in by_name["attention-cudnn"]  # there is none on a CPU
     assert by_name["latency-hiding"]["ratio"] > 0
     steps = [point["step"] for point in summary["pretraining"]["validations"]]
