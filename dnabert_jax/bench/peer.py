@@ -295,10 +295,10 @@ def _fastest_of_each_mode(tried: list[_Tried]) -> list[_Tried]:
 def _ratio(ours: Timing, theirs: Timing) -> dict[str, float]:
     """Our useful tokens per second over theirs, and its 95 % interval by the bootstrap.
 
-    A resample draws turns, in each of which both did a step, so that what slowed both down cancels.
+    A resample draws pairs of steps of the same turns, so that what slowed both down cancels.
     """
-    turns = len(ours.seconds)
-    draws = np.random.default_rng(0).integers(0, turns, (_RESAMPLES, turns))
+    pairs = len(ours.seconds)
+    draws = np.random.default_rng(0).integers(0, pairs, (_RESAMPLES, pairs))
 
     def rates(of: Timing) -> np.ndarray:
         useful = np.array([each.useful_tokens for each in of.counts])

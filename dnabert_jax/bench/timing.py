@@ -75,6 +75,10 @@ class Timing:
         return sum(each.input_wait_s for each in self.counts) / sum(self.seconds)
 
 
+TURN = 5
+"""Timed steps of a turn, where there are several kinds."""
+
+
 def in_turn(
     steps: Mapping[str, Callable[[], Counts]],
     count: int,
@@ -82,9 +86,12 @@ def in_turn(
     say: Say,
     joules: Callable[[], float | None] = lambda: None,
 ) -> dict[str, Timing]:
-    """Times steps of several kinds, one of each in turn; the order is turned round after each round.
+    """Times steps of several kinds in turn; the order is turned round after each round.
 
-    So what drifts, such as the clock of a machine that is shared or gets hot, meets all kinds alike.
+    So what drifts, such as the clock of a machine that is shared or gets hot, meets all kinds alike. A turn is `TURN`
+    steps after one that is not timed, which takes up what the other kind left: caches that hold its arrays, memory that
+    went back to the system. No step of a run meets that but its first. (A step of BERT-base took twice its time right
+    after one of PyTorch, on a virtual machine whose host took the free memory away.)
 
     Args:
       steps: a kind of step under each name; a call runs one and waits until the device has done it.
@@ -98,14 +105,22 @@ def in_turn(
             step()
     timings = {name: Timing() for name in steps}
     names = list(steps)
-    for number in range(count):
-        for name in names if number % 2 == 0 else reversed(names):
-            before = joules()
-            began = time.perf_counter()
-            counts = steps[name]()
-            timings[name].seconds.append(time.perf_counter() - began)
-            timings[name].counts.append(counts)
-            after = joules()
-            timings[name].joules += math.nan if None in (before, after) else after - before
-        say(f"{number + 1} of {count} steps")
+    for done in range(0, count, TURN):
+        for name in names:
+            if len(names) > 1:
+                steps[name]()
+            for _ in range(min(TURN, count - done)):
+                _time(steps[name], timings[name], joules)
+        names.reverse()
+        say(f"{min(done + TURN, count)} of {count} steps")
     return timings
+
+
+def _time(step: Callable[[], Counts], timing: Timing, joules: Callable[[], float | None]) -> None:
+    before = joules()
+    began = time.perf_counter()
+    counts = step()
+    timing.seconds.append(time.perf_counter() - began)
+    timing.counts.append(counts)
+    after = joules()
+    timing.joules += math.nan if None in (before, after) else after - before

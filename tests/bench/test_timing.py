@@ -9,7 +9,7 @@ from dnabert_jax.bench import timing
 from dnabert_jax.bench.timing import Counts, Timing
 
 
-def test_steps_come_in_turn_in_an_order_that_alternates():
+def test_turns_come_in_an_order_that_alternates_each_after_a_step_that_is_not_timed():
     done = []
 
     def step(name):
@@ -20,10 +20,18 @@ def test_steps_come_in_turn_in_an_order_that_alternates():
         return run
 
     said = []
-    found = timing.in_turn({"a": step("a"), "b": step("b")}, count=3, warmup=2, say=said.append)
-    assert "".join(done) == "aabb" + "ab" + "ba" + "ab"
-    assert {name: len(each.seconds) for name, each in found.items()} == {"a": 3, "b": 3}
-    assert len(said) == 3
+    found = timing.in_turn({"a": step("a"), "b": step("b")}, count=7, warmup=2, say=said.append)
+    untimed, turn, rest = 1, timing.TURN, 7 - timing.TURN
+    first, second = (untimed + turn) * "a" + (untimed + turn) * "b", (untimed + rest) * "b" + (untimed + rest) * "a"
+    assert "".join(done) == "aabb" + first + second
+    assert {name: len(each.seconds) for name, each in found.items()} == {"a": 7, "b": 7}
+    assert len(said) == 2
+
+
+def test_steps_of_one_kind_come_one_after_another():
+    done = []
+    found = timing.in_turn({"a": lambda: done.append(1) or Counts(1, 1, 1.0, 0.0)}, count=7, warmup=2, say=print)
+    assert len(done) == 2 + len(found["a"].seconds) == 9
 
 
 def test_rates_are_totals_over_totals():
