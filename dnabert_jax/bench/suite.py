@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -243,7 +244,7 @@ def _said(jobs: list[Job], plan: Plan) -> Generator[Said, None, None]:
     process = context.Process(target=_serve, args=(theirs, jobs, plan), daemon=True)
     begun = jobs[0].name
     try:
-        process.start()
+        _start(process)
         theirs.close()
         while True:
             try:
@@ -262,6 +263,16 @@ def _said(jobs: list[Job], plan: Plan) -> Generator[Said, None, None]:
         ours.close()
 
 
+def _start(process: multiprocessing.process.BaseProcess) -> None:
+    """Starts a process that Ctrl-C does not reach, from its first moment: this one hears it and ends that one."""
+    resource_tracker.ensure_running()  # by itself it would start, and unblock signals, in between
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()  # inherits what is blocked
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _death(status: int | None) -> str:
     if status is None:
         return "its process went silent and did not end"
@@ -273,7 +284,6 @@ def _death(status: int | None) -> str:
 
 def _serve(connection: Connection, jobs: list[Job], plan: Plan) -> None:
     """The process: does the jobs in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     known = workloads(plan.choices.suite)
     if plan.peer == "torch" and any(each.name in known and known[each.name].kind == "pretrain" for each in jobs):
