@@ -156,7 +156,7 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); expected a file of `dnabert bench --output`"
         ) from None
-    except ValueError:  # UnicodeDecodeError too
+    except (ValueError, RecursionError):  # UnicodeDecodeError is one of the first, brackets by the thousand the other
         raise InputError(f"{path}: is no JSON; expected a file of `dnabert bench --output`") from None
     problem = next(_validator().iter_errors(found), None)
     if problem is not None:

@@ -76,11 +76,13 @@ def bench(
             heard=heard,
             so_far=lambda found: result.write(found, output) if output else None,
         )
-    table.show(found, table.console())
-    if report:
-        from dnabert_jax.report import speed
+    try:
+        if report:
+            from dnabert_jax.report import speed
 
-        speed.write(found, report)
+            speed.write(found, report)
+    finally:  # the table is last, for whoever reads it may go away, and comes though the report cannot be written
+        table.show(found, table.console())
     if found["failures"]:
         raise RunStopped(f"not measured: {', '.join(each['name'] for each in found['failures'])}")
 

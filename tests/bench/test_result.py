@@ -65,7 +65,10 @@ def test_what_is_no_result_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"schema": 1}', '{"schema": 2}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "no JSON", "[]", pytest.param("[" * 100_000, id="deep"), '{"schema": 1}', '{"schema": 2}', "\xff"],
+)
 def test_what_is_no_result_is_not_read(tmp_path, text):
     (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"a\.json: .*; expected") as error:
