@@ -454,6 +454,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.fasta and not arguments.fasta.is_file():
         parser.error(f"--fasta {arguments.fasta}: no such file; expected a FASTA file")
+    if not arguments.minutes > 0:
+        parser.error(f"--minutes {arguments.minutes:g}: no time for anything; expected more than 0")
     # So that a program that runs is ended with this one.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
