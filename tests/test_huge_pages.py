@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from dnabert_jax import huge_pages
+
 SCRIPT = """
 import os, sys
 print("begun", flush=True)
@@ -43,3 +45,15 @@ def test_what_the_user_has_set_stays(tmp_path):
 def test_a_program_that_is_no_script_goes_on():
     lines, pid = run(["-c", SCRIPT, "x"])
     assert lines == ["begun", f"None ['x'] {sys.prefix} {pid}"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux")
+def test_the_package_run_as_a_module_starts_again(monkeypatch):
+    begun = []
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(sys, "argv", [huge_pages.__file__.replace("huge_pages", "__main__"), "bench"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-B", "-m", "dnabert_jax", "bench"])
+    monkeypatch.setattr(os, "execv", lambda *given: begun.append(given))
+    huge_pages.ask()
+    assert begun == [(sys.executable, [sys.executable, "-B", "-m", "dnabert_jax", "bench"])]
+    monkeypatch.delenv("GLIBC_TUNABLES")
