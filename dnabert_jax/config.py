@@ -50,6 +50,25 @@ def _require_share(config: Any, *names: str) -> None:
         _require(0 <= value <= 1, name, value, "a share from 0 to 1")
 
 
+def _steps_of(profile: str) -> range | None:
+    """The steps that `FIRST:END` names; None for an empty text."""
+    if not profile:
+        return None
+    first, _, end = profile.partition(":")
+    is_range = all(each.isdecimal() for each in (first, end)) and int(first) < int(end)
+    _require(
+        is_range, "profile", profile, "FIRST:END with FIRST below END, as 10:15 for five steps after the first ten"
+    )
+    return range(int(first), int(end))
+
+
+def require_profiled(profile: range | None, steps: int) -> None:
+    """Raises InputError unless the steps whose trace is asked for are steps of a run of so many."""
+    if profile is not None:
+        asked = f"{profile.start}:{profile.stop}"
+        _require(profile.stop <= steps, "profile", asked, f"an END of at most {steps}, the steps of this run")
+
+
 def _require_rate(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
@@ -323,6 +342,44 @@ def _require_divisors(mesh: MeshConfig, encoder: EncoderConfig) -> None:
 
 
 @dataclass(frozen=True)
+class HostsConfig:
+    """The processes of one run: on a cluster that JAX knows (Slurm, TPU pods, Kubernetes) nothing needs to be said.
+
+    Elsewhere every process is told where process 0 listens, how many there are, and which one it is.
+    """
+
+    coordinator: str = ""
+    """HOST:PORT at which process 0 is reached by the others; empty: found from the cluster, or there is no other."""
+    processes: int = 0
+    """How many processes there are; with `coordinator`."""
+    process: int = -1
+    """Number of this process, from 0; with `coordinator`."""
+    detect: bool = True
+    """Join the processes of the Slurm step, the TPU pod or the Kubernetes job that this process was started in."""
+    wait_s: int = 300
+    """Seconds to wait for the other processes at the start."""
+    lost_after_s: int = 60
+    """Seconds without a sign of life after which a process counts as lost, and the others end."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "wait_s", "lost_after_s")
+        if not self.coordinator:
+            _require(self.processes == 0, "hosts.processes", self.processes, "hosts.coordinator HOST:PORT beside it")
+            _require(self.process == -1, "hosts.process", self.process, "hosts.coordinator HOST:PORT beside it")
+            return
+        host, colon, port = self.coordinator.rpartition(":")
+        well_formed = host and colon and port.isdecimal() and 0 < int(port) < 2**16
+        _require(bool(well_formed), "hosts.coordinator", self.coordinator, "HOST:PORT of process 0")
+        _require(self.processes >= 1, "hosts.processes", self.processes, "how many processes there are, 1 or more")
+        _require(
+            0 <= self.process < self.processes,
+            "hosts.process",
+            self.process,
+            f"the number of this process, from 0 to {self.processes - 1}",
+        )
+
+
+@dataclass(frozen=True)
 class LoopConfig:
     """How long a run is and how often it reports, validates and saves."""
 
@@ -363,10 +420,14 @@ class PretrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    hosts: HostsConfig = field(default_factory=HostsConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    profile: str = ""
+    """Steps whose trace is written, as `10:15` for the five that follow the first ten; empty writes none."""
 
     def __post_init__(self) -> None:
         _require_seed(self)
+        require_profiled(self.profiled, self.loop.steps)
         _require_positive(self, "batch_size", "accumulation")
         _require_divisors(self.mesh, self.encoder)
         _require(
@@ -393,6 +454,11 @@ class PretrainConfig:
             self.masking.span,
             f"at most encoder.max_length - 2 ({self.encoder.max_kmers}), the tokens of the longest segment",
         )
+
+    @property
+    def profiled(self) -> range | None:
+        """The steps whose trace is written, counted from 0."""
+        return _steps_of(self.profile)
 
 
 @dataclass(frozen=True)
@@ -457,9 +523,13 @@ class FinetuneConfig:
     """Steps between training reports."""
     data: LabelledConfig = field(default_factory=LabelledConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    hosts: HostsConfig = field(default_factory=HostsConfig)
+    profile: str = ""
+    """Steps whose trace is written, as `10:15` for the five that follow the first ten; empty writes none."""
 
     def __post_init__(self) -> None:
         _require_seed(self)
+        _steps_of(self.profile)
         _require_positive(self, "batch_size", "epochs", "learning_rate", "epsilon", "clip_norm", "report_every")
         _require_not_negative(self, "weight_decay")
         _require_share(self, "warmup_share")
@@ -477,6 +547,11 @@ class FinetuneConfig:
             self.dropout,
             f"0 with encoder.attention {self.encoder.attention!r}, a fused kernel, which cannot drop probabilities",
         )
+
+    @property
+    def profiled(self) -> range | None:
+        """The steps whose trace is written, counted from 0."""
+        return _steps_of(self.profile)
 
     @property
     def model(self) -> EncoderConfig:

@@ -22,7 +22,14 @@ import optax
 from jax.sharding import Mesh
 
 from dnabert_jax import compiler, evaluation, lora, optim, sharding, stored
-from dnabert_jax.config import EncoderConfig, FinetuneConfig, FinetunedEncoderConfig, ModelConfig, OptimizerConfig
+from dnabert_jax.config import (
+    EncoderConfig,
+    FinetuneConfig,
+    FinetunedEncoderConfig,
+    ModelConfig,
+    OptimizerConfig,
+    require_profiled,
+)
 from dnabert_jax.data import labelled, loader, pieces
 from dnabert_jax.data.labelled import Examples
 from dnabert_jax.errors import InputError
@@ -34,6 +41,7 @@ from dnabert_jax.stored import Stored
 from dnabert_jax.training import loop, reports, state, step, transfer, workdir
 from dnabert_jax.training.best import Best
 from dnabert_jax.training.checkpoints import Checkpoints, restore_params
+from dnabert_jax.training.profile import Profile
 from dnabert_jax.training.progress import display
 from dnabert_jax.training.signals import StopSignals
 from dnabert_jax.training.units import Units
@@ -69,6 +77,7 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, config.batch_size, "batch_size")
         train, validation, test = _examples(config, say)
+        require_profiled(config.profiled, _per_epoch(config, train) * config.epochs)
         with workdir.lock(config.workdir), sharding.use(mesh):
             attention_check.require(config.model, _row(config, train)[1])
             for held_out in filter(None, (validation, test)):
@@ -119,7 +128,7 @@ def _examples(config: FinetuneConfig, say: Say) -> tuple[Examples, Examples, Exa
 def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, stop: StopSignals, say: Say):
     train, validation, test = examples
     folder = Path(config.workdir)
-    per_epoch = math.ceil(len(train.labels) / config.batch_size)
+    per_epoch = _per_epoch(config, train)
     steps = per_epoch * config.epochs
     values = optimizer_values(config, steps)
     model = config.fine_tuned(train.classes)
@@ -188,8 +197,18 @@ def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, st
         with (
             reports.Reports(folder, start if progress else None) as reported,
             display(steps, start, title=f"fine-tuning {folder.name}") as shown,
+            Profile(config.profiled, folder, shown.say) as profile,
         ):
-            loop.run(program, current, progress, checkpoints=checkpoints, reports=reported, display=shown, stop=stop)
+            loop.run(
+                program,
+                current,
+                progress,
+                checkpoints=checkpoints,
+                reports=reported,
+                display=shown,
+                stop=stop,
+                profile=profile,
+            )
     params, at = restore_params(folder / workdir.BEST, plain, say)
     split, held_out = ("test", test) if test is not None else ("validation", validation)
     figures, judged = judge(params, held_out)
@@ -208,6 +227,11 @@ def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, st
     }
     workdir.write_json(folder / "result.json", result)
     return result
+
+
+def _per_epoch(config: FinetuneConfig, train: Examples) -> int:
+    """Steps of an epoch."""
+    return math.ceil(len(train.labels) / config.batch_size)
 
 
 def optimizer_values(config: FinetuneConfig, steps: int) -> OptimizerConfig:

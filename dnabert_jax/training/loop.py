@@ -17,6 +17,7 @@ import jax
 
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
 from dnabert_jax.training.checkpoints import Checkpoints
+from dnabert_jax.training.profile import Profile
 from dnabert_jax.training.progress import Display
 from dnabert_jax.training.reports import Reports
 from dnabert_jax.training.signals import StopSignals
@@ -137,6 +138,7 @@ def run(
     reports: Reports,
     display: Display,
     stop: StopSignals,
+    profile: Profile,
 ) -> tuple[State, Figures]:
     """Runs to `program.steps`.
 
@@ -144,7 +146,7 @@ def run(
       program: what to run.
       state: at step 0, or as restored.
       progress: what the checkpoint held beside the state; None for a new run.
-      checkpoints, reports, display, stop: open; the caller closes them.
+      checkpoints, reports, display, stop, profile: open; the caller closes them.
 
     Returns:
       The last state, and the figures of the last validation (empty without one).
@@ -162,12 +164,18 @@ def run(
     kept: Any = progress.get("kept")
     clock = _Clock()
 
+    @contextlib.contextmanager
+    def aside() -> Iterator[None]:
+        """Neither a device nor the clock of training is at work inside."""
+        window.settle()
+        with clock.paused():
+            yield
+
     def validate() -> None:
         nonlocal validated, kept
         if program.validate is None:
             return
-        window.settle()
-        with clock.paused():
+        with aside():
             validated = program.validate(state)
             _check_finite(done, "validation ", validated)
             reports.write(done, "validation", validated)
@@ -176,8 +184,7 @@ def run(
 
     def save() -> None:
         nonlocal saved
-        window.settle()
-        with clock.paused():
+        with aside():
             summed = {"window": dict(window.sums), "window_steps": window.steps}
             found = {"validated": validated, "kept": kept}
             checkpoints.save(done, state, {"identity": program.identity, **found, **summed})
@@ -193,10 +200,11 @@ def run(
 
         batch = following()
         while batch is not None and not stop.received:
-            state, sums = program.step(state, batch)
-            done += 1
-            batch = following()
-            window.add(done, sums)
+            with profile.step(done, aside):
+                state, sums = program.step(state, batch)
+                done += 1
+                batch = following()
+                window.add(done, sums)
             if done == int(progress.get("step", 0)) + 1:
                 window.settle()
                 clock.restart()  # the first step compiles

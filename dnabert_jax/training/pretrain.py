@@ -22,6 +22,7 @@ from dnabert_jax.objectives import Sums, masked_lm
 from dnabert_jax.stored import Stored
 from dnabert_jax.training import loop, reports, state, step, transfer, workdir
 from dnabert_jax.training.checkpoints import Checkpoints
+from dnabert_jax.training.profile import Profile
 from dnabert_jax.training.progress import display
 from dnabert_jax.training.signals import StopSignals
 
@@ -113,6 +114,7 @@ def _run(
         with (
             reports.Reports(folder, start if progress else None) as reported,
             display(config.loop.steps, start, title=f"pretraining {folder.name}") as shown,
+            Profile(config.profiled, folder, shown.say) as profile,
         ):
             final, validated = loop.run(
                 program,
@@ -122,6 +124,7 @@ def _run(
                 reports=reported,
                 display=shown,
                 stop=stop,
+                profile=profile,
             )
     first = next((each for each in reports.read(folder) if each["split"] == "validation"), None)
     result = {

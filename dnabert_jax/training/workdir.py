@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from dnabert_jax import outputs
-from dnabert_jax.config import FinetuneConfig, PretrainConfig, differences, from_json, to_json
+from dnabert_jax.config import FinetuneConfig, HostsConfig, PretrainConfig, differences, from_json, to_json
 from dnabert_jax.errors import InputError, RunStopped
 
 CONFIG = "config.json"
@@ -49,7 +49,14 @@ MAY_DIFFER = (
     "mesh.data",
     "mesh.fsdp",
     "mesh.tensor",
+    "hosts.coordinator",
+    "hosts.processes",
+    "hosts.process",
+    "hosts.detect",
+    "hosts.wait_s",
+    "hosts.lost_after_s",
     "report_every",
+    "profile",
 )
 """Fields that may change when a run is started again: where it lies, how long it is, how it is spread and reported."""
 
@@ -89,12 +96,14 @@ def claim(path: str | Path, config: PretrainConfig | FinetuneConfig) -> bool:
 def update(path: str | Path, config: PretrainConfig | FinetuneConfig) -> None:
     """Writes the `config.json` of a run that has the workdir `path` by `claim`.
 
+    Which of several processes writes it, and where they meet, is not part of the run: `hosts` is left at its default.
+
     Raises:
       InputError: the file cannot be written.
     """
     file = Path(path) / CONFIG
     try:
-        _replace(file, to_json(config))
+        _replace(file, to_json(dataclasses.replace(config, hosts=HostsConfig())))
     except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror}); choose a workdir that can be") from None
 

@@ -12,6 +12,7 @@ import pytest
 
 from dnabert_jax.errors import Interrupted, RunStopped
 from dnabert_jax.training import loop
+from dnabert_jax.training.profile import Profile
 from dnabert_jax.training.state import State
 
 STEPS = 10
@@ -71,7 +72,8 @@ class Run:
         state, progress = self.restored()
         # As `Reports` does, for a run that goes on from an earlier step than it had reported.
         self.figures = [each for each in self.figures if progress is not None and each[0] <= int(state.step)]
-        return loop.run(program, state, progress, checkpoints=self, reports=self, display=self, stop=self)
+        surroundings = {"checkpoints": self, "reports": self, "display": self, "stop": self}
+        return loop.run(program, state, progress, **surroundings, profile=Profile(None, "", self.say))
 
     def restored(self) -> tuple[State, dict[str, Any] | None]:
         if self.checkpoint is None:
