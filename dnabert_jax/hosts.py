@@ -1,0 +1,328 @@
+"""The processes of a run, one or several: how they find each other, which one speaks, and what all must agree on.
+
+With several processes each runs the same program on its own devices. What only one may do, such as writing a file, is
+done by the first, and what it found or raised reaches the others; what each may meet alone is told to all, so that all
+go on or all end. These words go through JAX's coordination service and not through the devices. With one process all
+of this is nothing but the call itself.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+
+from dnabert_jax import rendezvous
+from dnabert_jax.config import HostsConfig
+from dnabert_jax.errors import InputError, Interrupted, RunStopped
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+_ERRORS = {kind.__name__: kind for kind in (InputError, RunStopped, Interrupted)}
+_SLICE_MS = 1_000
+"""Waits for a word of another process are cut into such pieces, between which Python hears of signals."""
+_LAST_WORD_S = 5
+"""How long a process that met an error waits for the first to say that it met the same."""
+_SIGNS_OF_A_CLUSTER = ("SLURM_STEP_NODELIST", "JOB_COMPLETION_INDEX", "TPU_WORKER_HOSTNAMES", "OMPI_MCA_orte_hnp_uri")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    index: int
+    count: int
+
+
+_ALONE = _Place(0, 1)
+_place = _ALONE
+_numbers = itertools.count()
+
+
+def index() -> int:
+    """Number of this process, from 0."""
+    return _place.index
+
+
+def count() -> int:
+    """How many processes this run has."""
+    return _place.count
+
+
+def is_first() -> bool:
+    """Whether this process is the one that prints, and writes what is written once."""
+    return index() == 0
+
+
+def name(process: int | None = None) -> str:
+    """`process I of N`, counted from 0, of this process or another."""
+    return f"process {index() if process is None else process} of {count()}"
+
+
+def only_first(say: Say) -> Say:
+    """`say` on the first process, and silence on the others."""
+    return say if is_first() else lambda _: None
+
+
+def join(config: HostsConfig) -> None:
+    """Joins the processes of a run. To be called before anything asks JAX for its devices.
+
+    Where no coordinator is given and no cluster is found, or one of a single process, nothing happens.
+
+    Raises:
+      InputError: a cluster is there that does not say where its processes are, or processes were told different things.
+      RunStopped: the others did not come within `wait_s`.
+    """
+    global _place
+    if count() > 1:
+        return
+    import jax
+
+    if jax.distributed.is_initialized():  # by the program that calls this
+        _place = _Place(jax.process_index(), jax.process_count())
+        return
+    found = _given(config) or (_detected(config) if config.detect else None)
+    if found is None or found.processes == 1:
+        return
+    rendezvous.meet(found.coordinator, found.processes, found.process, config.wait_s)
+    # JAX's own service for preemption takes SIGTERM for itself; here the loop's StopSignals agrees on a step.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(
+        found.coordinator,
+        found.processes,
+        found.process,
+        found.devices,
+        cluster_detection_method="deactivate",
+        initialization_timeout=config.wait_s,
+        heartbeat_timeout_seconds=config.lost_after_s,
+        shutdown_timeout_seconds=config.lost_after_s,
+    )
+    _place = _Place(found.process, found.processes)
+
+
+@contextlib.contextmanager
+def together(config: HostsConfig) -> Iterator[None]:
+    """Joins the processes of a run for a block, and on its error lets the first one speak for all that met the same."""
+    join(config)
+    try:
+        yield
+    except tuple(_ERRORS.values()) as error:
+        if count() > 1 and not is_told(error):
+            _say_last(error)
+        raise
+
+
+def _say_last(error: Exception) -> None:
+    word = f"{type(error).__name__}: {error}"
+    with contextlib.suppress(Exception):  # the service may be gone with the first process
+        if is_first():
+            _client().key_value_set("dnabert/end", word)
+        elif _client().blocking_key_value_get("dnabert/end", _LAST_WORD_S * 1_000) == word:
+            error.told = True
+
+
+def is_told(error: Exception) -> bool:
+    """Whether another process says this error to the user."""
+    return getattr(error, "told", False)
+
+
+def on_first(function: Callable[[], T]) -> T:
+    """Calls `function` on the first process. What it returns, which JSON must be able to hold, or raises reaches all.
+
+    Every process has to call this, in the same order among the other calls of this module.
+
+    Raises:
+      InputError, RunStopped, Interrupted: whichever `function` raised.
+    """
+    if count() == 1:
+        return function()
+    key = _next_key()
+    if not is_first():
+        said = json.loads(_wait(key))
+        if "error" in said:
+            raise _told(*said["error"])
+        return said["value"]
+    try:
+        said = json.dumps({"value": function()})
+    except BaseException as error:
+        kind = type(error).__name__
+        passed_on = [kind, str(error)] if kind in _ERRORS else ["RunStopped", f"{name()} failed ({kind})"]
+        _client().key_value_set(key, json.dumps({"error": passed_on}))
+        raise
+    _client().key_value_set(key, said)
+    return json.loads(said)["value"]
+
+
+def exchange(value: T) -> list[T]:
+    """The values of all processes, which JSON must be able to hold, in the order of their numbers; a call of all."""
+    if count() == 1:
+        return [value]
+    key = _next_key()
+    if is_first():
+        values = [value, *(json.loads(_wait(f"{key}/{process}")) for process in range(1, count()))]
+        _client().key_value_set(key, json.dumps(values))
+        return values
+    _client().key_value_set(f"{key}/{index()}", json.dumps(value))
+    return json.loads(_wait(key))
+
+
+def agree_all(ok: bool) -> bool:
+    """Whether it is so on every process; a call of all."""
+    return all(exchange(bool(ok)))
+
+
+@contextlib.contextmanager
+def agreed() -> Iterator[None]:
+    """Where the block raises an InputError or RunStopped on one process, leaving it raises that on all.
+
+    The first process says it, and so does the one that met it alone. Every process has to enter and leave the block.
+    """
+    if count() == 1:
+        yield
+        return
+    error = None
+    try:
+        yield
+    except (InputError, RunStopped) as found:
+        error = found
+    met = exchange(None if error is None or is_told(error) else [type(error).__name__, str(error)])
+    if error is not None and is_told(error):
+        raise error
+    first = next((process for process in range(count()) if met[process]), None)
+    if first is None:
+        return
+    kind, line = met[first]
+    if first and not is_first() and index() == first:
+        raise error
+    raised = _told(kind, f"{name(first)}: {line}" if first else line)
+    raised.told = not is_first()
+    raise raised from None
+
+
+def gather(array: Any) -> np.ndarray:
+    """A global array, whole, on every process; a call of all."""
+    if count() == 1 or array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def _told(kind: str, line: str) -> Exception:
+    error = _ERRORS[kind](line)
+    error.told = True
+    return error
+
+
+def _next_key() -> str:
+    return f"dnabert/{next(_numbers)}"
+
+
+def _wait(key: str) -> str:
+    """What another process sets `key` to, however long it takes: one that is lost ends this one from elsewhere."""
+    while True:
+        try:
+            return _client().blocking_key_value_get(key, _SLICE_MS)
+        except Exception as error:  # of a kind that JAX does not name in public
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise RunStopped(f"{name()}: lost the others ({str(error).splitlines()[0]})") from None
+
+
+@functools.cache
+def _client() -> Any:
+    """JAX's client of the coordination service, which has no public name but is what Orbax uses, too."""
+    try:
+        from jax._src import distributed
+
+        client = distributed.global_state.client
+        client.blocking_key_value_get, client.key_value_set  # noqa: B018 - there, or this is another JAX
+    except (ImportError, AttributeError):
+        raise RunStopped(
+            "several processes need JAX's coordination service, which this version of JAX keeps elsewhere; "
+            "expected JAX 0.7 to 0.12"
+        ) from None
+    return client
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    coordinator: str
+    processes: int
+    process: int
+    devices: list[int] | None
+    """Numbers of the accelerators that this process takes of those that it sees; None for all."""
+
+
+def _given(config: HostsConfig) -> _Found | None:
+    if not config.coordinator:
+        return None
+    return _Found(config.coordinator, config.processes, config.process, None)
+
+
+def _detected(config: HostsConfig) -> _Found | None:
+    """What JAX finds of the Slurm step, TPU pod or Kubernetes job around this process; None where it runs alone."""
+    if _is_lone_task():
+        return None
+    kinds = _cluster_kinds()
+    try:
+        kind = next((each for each in kinds if _is_here(each)), None)
+        if kind is None or kind.get_process_count() == 1:
+            return None
+        port = os.environ.get("JAX_COORDINATOR_PORT")
+        coordinator = kind.get_coordinator_address(timeout_secs=config.wait_s, override_coordinator_port=port)
+        here = kind.get_local_process_id()
+        return _Found(coordinator, kind.get_process_count(), kind.get_process_id(), _devices(here))
+    except Exception as error:  # what the interfaces of three kinds of cluster raise
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"the cluster does not say where the processes of this run are ({line}); expected --hosts.coordinator, "
+            "--hosts.processes and --hosts.process, or --hosts.detect False to run alone"
+        ) from None
+
+
+def _is_lone_task() -> bool:
+    """Whether this is a Slurm step of one task, as an interactive shell is, whatever the job has reserved beside it."""
+    return os.environ.get("SLURM_STEP_NUM_TASKS") == "1"
+
+
+def _cluster_kinds() -> list[Any]:
+    try:
+        from jax._src.clusters import ClusterEnv
+
+        return [each for each in ClusterEnv._cluster_types if not each.opt_in_only_method]
+    except (ImportError, AttributeError):
+        if any(sign in os.environ for sign in _SIGNS_OF_A_CLUSTER):
+            raise RunStopped(
+                "this version of JAX keeps its detection of clusters elsewhere; expected JAX 0.7 to 0.12, "
+                "--hosts.coordinator with its two companions, or --hosts.detect False"
+            ) from None
+        return []
+
+
+def _is_here(kind: Any) -> bool:
+    if kind.__name__ != "K8sCluster":
+        return kind.is_env_present()
+    if "JOB_COMPLETION_INDEX" not in os.environ:  # a pod of no indexed job, such as a notebook's
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if kind.is_env_present():
+            return True
+    raise RuntimeError("asking Kubernetes takes its Python package, `pip install 'dnabert-jax[k8s]'`")
+
+
+def _devices(here: int | None) -> list[int] | None:
+    """JAX's rule is one accelerator for each task of a node; a lone task, or one that sees only its own, takes all."""
+    if here is None:
+        return None
+    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "").split(",")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    alone = all(each.split("(")[0] == "1" for each in tasks)
+    if alone or (visible is not None and here >= len(visible.split(","))):
+        return None
+    return [here]
