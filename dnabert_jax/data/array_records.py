@@ -1,17 +1,18 @@
 """Folders of ArrayRecord files that `tfds.builder_from_directory` opens, written without TensorFlow.
 
 A split is a row of shards, each begun when the one before it is full, so that nothing but the example at hand is in
-memory. Examples are proto buffers as TFDS's features serialise them, and `write_metadata` writes the JSON files beside
-them that make the folder a dataset.
+memory. What goes into which shard follows from the examples alone: shards that are written one by one, each on a
+machine of its own, are those of one writer. Examples are proto buffers as TFDS's features serialise them, and
+`write_metadata` writes the JSON files beside them that make the folder a dataset.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 VERSION = "1.0.0"
 """Of every dataset that is written; what a reader needs to know of the format stands in the metadata."""
@@ -20,6 +21,78 @@ _SHARD_BASES = 1 << 28
 
 # Every example can be read alone (a group of one), and level 1 of zstd is no larger on bases than level 3.
 _OPTIONS = "group_size:1,zstd:1"
+
+
+def is_full(bases: int) -> bool:
+    """Whether a shard that holds so many bases takes no other example."""
+    return bases >= _SHARD_BASES
+
+
+def shard_names(dataset: str, split: str, count: int) -> list[str]:
+    """Names of the files of a split, in order."""
+    template = _template(Path(), dataset, split)
+    return [Path(template.sharded_filepath(shard_index=index, num_shards=count)).name for index in range(count)]
+
+
+def split_info(
+    folder: Path, dataset: str, split: str, lengths: Sequence[int]
+) -> tuple[tfds.core.SplitInfo, dict[str, int]]:
+    """What TFDS keeps of a split whose files are in the folder, and the bytes of each file by name.
+
+    Args:
+      folder: where the files are, under their `shard_names`.
+      dataset: name of the dataset.
+      split: name of the split.
+      lengths: examples in each file.
+    """
+    sizes = {name: (folder / name).stat().st_size for name in shard_names(dataset, split, len(lengths))}
+    info = tfds.core.SplitInfo(
+        name=split,
+        shard_lengths=list(lengths),
+        num_bytes=sum(sizes.values()),
+        filename_template=_template(folder, dataset, split),
+    )
+    return info, sizes
+
+
+def write_shard(path: Path, features: tfds.features.FeaturesDict, examples: Iterable[Mapping[str, Any]]) -> int:
+    """Writes one file of a split and counts its examples.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    with _write_errors():
+        shard = ArrayRecordWriter(str(path), _OPTIONS)
+    count = 0
+    try:
+        for example in examples:
+            with _write_errors():
+                shard.write(features.serialize_example(example))
+            count += 1
+    except BaseException:
+        with contextlib.suppress(RuntimeError):
+            shard.close()
+        raise
+    with _write_errors():
+        shard.close()
+    return count
+
+
+def read_shard(path: Path, features: tfds.features.FeaturesDict) -> Iterator[dict[str, Any]]:
+    """The examples of one file, in order.
+
+    Raises:
+      OSError: it cannot be read, or is damaged.
+    """
+    try:
+        shard = ArrayRecordReader(str(path))
+        try:
+            for _ in range(shard.num_records()):
+                yield features.deserialize_example_np(shard.read())
+        finally:
+            shard.close()
+    except (RuntimeError, IndexError) as error:
+        raise OSError(str(error).split(";")[0]) from None
 
 
 class SplitWriter:
@@ -44,7 +117,7 @@ class SplitWriter:
         Raises:
           OSError: a file cannot be written, here as in `finish`.
         """
-        if self._shard is None or self._in_shard >= _SHARD_BASES:
+        if self._shard is None or is_full(self._in_shard):
             self._next_shard()
         with _write_errors():
             self._shard.write(self._features.serialize_example(example))
@@ -63,18 +136,10 @@ class SplitWriter:
           What TFDS keeps of the split, and the bytes of each file by name.
         """
         self._close_shard()
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=self._folder, dataset_name=self._dataset, split=self._split, filetype_suffix="array_record"
-        )
-        count, sizes = len(self._lengths), {}
-        for index in range(count):
-            final = Path(template.sharded_filepath(shard_index=index, num_shards=count))
-            self._unnamed(index).rename(final)
-            sizes[final.name] = final.stat().st_size
-        info = tfds.core.SplitInfo(
-            name=self._split, shard_lengths=self._lengths, num_bytes=sum(sizes.values()), filename_template=template
-        )
-        return info, sizes
+        names = shard_names(self._dataset, self._split, len(self._lengths))
+        for index, name in enumerate(names):
+            self._unnamed(index).rename(self._folder / name)
+        return split_info(self._folder, self._dataset, self._split, self._lengths)
 
     def _next_shard(self) -> None:
         self._close_shard()
@@ -110,6 +175,12 @@ def write_metadata(
         check_data=False,  # would need TensorFlow
         description=description,
         metadata=tfds.core.MetadataDict(metadata),
+    )
+
+
+def _template(folder: Path, dataset: str, split: str) -> tfds.core.ShardedFileTemplate:
+    return tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=dataset, split=split, filetype_suffix="array_record"
     )
 
 

@@ -2,22 +2,21 @@
 
 Which records are taken and which regions are held out for validation is settled before anything is written; where
 that takes names or lengths, the files are read once beforehand. What a build leaves behind is a whole dataset or
-nothing: it gets its name when it is complete.
+nothing: it gets its name when it is complete. `beam_build` makes the same dataset on many workers.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from dnabert_jax import kmers, outputs
-from dnabert_jax.data import fasta, genome, regions
+from dnabert_jax.data import fasta, genome, regions, selection
 from dnabert_jax.errors import InputError
-
-TRAIN, VALIDATION = "train", "validation"
 
 _BLOCK = 1 << 20
 
@@ -98,33 +97,43 @@ def build(
       RunStopped: the shards could not be written, as when the disk is full.
     """
     out = Path(out)
-    _check(fasta, out, chunk, min_length, overwrite)
+    wanted = selection.Wanted(include, exclude, validation, min_length)
+    check(fasta, out, chunk, wanted, overwrite)
     paths = [Path(path) for path in fasta]
-    selection = _select(paths, include, exclude, validation, min_length, say)
+    selected = selection.EVERYTHING
+    if wanted.needs_lengths:
+        selected = selection.select(_lengths(paths), wanted, listed(paths), say)
     with outputs.folder(out) as folder:
-        return _write(paths, folder, out, assembly, selection, chunk, min_length, progress)
+        written = _write(paths, folder, selected, chunk, min_length, progress)
+        return finish(folder, out, assembly, chunk, written)
 
 
 @dataclass(frozen=True)
-class _Selection:
-    """Which records are taken, and the sorted disjoint intervals of each that are held out."""
+class Written:
+    """The shards that are in a folder, without what makes a dataset of them."""
 
-    taken: frozenset[str] | None
-    """None takes every record that is long enough."""
-    held_out: Mapping[str, list[tuple[int, int]]]
-    total: int | None
-    """Bases of the records that are taken, where they were counted."""
+    records: list[genome.RecordSize]
+    """Those that were taken, in order."""
+    skipped: list[int]
+    """Bases of each record that is shorter than the least length."""
+    sources: list[genome.Source]
+    splits: dict[str, tuple[tfds.core.SplitInfo, genome.SplitContents]]
 
 
-def _check(fasta: Sequence[str | Path], out: Path, chunk: int, min_length: int, overwrite: bool) -> None:
+def check(fasta: Sequence[str | Path], out: Path, chunk: int, wanted: selection.Wanted, overwrite: bool) -> None:
+    """Looks at what can be wrong before a file is read.
+
+    Raises:
+      InputError: no files, figures that cannot be, or something at `out`.
+    """
     if isinstance(fasta, (str, Path)):
         raise InputError(f"fasta is the one path {str(fasta)!r}; expected a list of paths")
     if not fasta:
         raise InputError("no FASTA file; expected at least one")
     if chunk < 1:
         raise InputError(f"chunk is {chunk}; expected at least 1 base")
-    if min_length < 1:
-        raise InputError(f"min_length is {min_length}; expected at least 1 base")
+    if wanted.min_length < 1:
+        raise InputError(f"min_length is {wanted.min_length}; expected at least 1 base")
     for path in map(Path, fasta):
         if path.exists() and not path.is_file() and not path.is_dir():
             raise InputError(f"{path}: a pipe or device, which can be read only once; expected a file")
@@ -137,70 +146,86 @@ def _check(fasta: Sequence[str | Path], out: Path, chunk: int, min_length: int, 
     genome.read_metadata(out)  # nothing but a dataset is replaced
 
 
-def _select(
-    paths: list[Path],
-    include: Sequence[str],
-    exclude: Sequence[str],
-    validation: Sequence[str],
-    min_length: int,
-    say: Callable[[str], None],
-) -> _Selection:
-    if not (include or exclude or validation):
-        return _Selection(None, {}, None)
-    lengths = {}
-    for record in _records(paths):
-        lengths[record.name] = record.bases.size
-        del record
-    taken = _named(include, lengths, "include", say) or set(lengths)
-    taken -= _named(exclude, lengths, "exclude", say)
-    kept = {name: lengths[name] for name in lengths if name in taken and lengths[name] >= min_length}
-    if not kept:
-        raise InputError(f"{_listed(paths)}: no record of at least {min_length} bases is left to build from")
-    try:
-        # A name may look like a region, as HLA's do: the name goes first.
-        held_out = [regions.Region(text, 0, kept[text]) for text in validation if text in kept]
-        held_out += regions.resolve([text for text in validation if text not in kept], kept, say)
-    except InputError as error:
-        raise InputError(f"--validation: {error}") from None
-    intervals: dict[str, list[tuple[int, int]]] = {}
-    for region in sorted(held_out, key=lambda region: region.start):
-        merged = intervals.setdefault(region.name, [])
-        if merged and region.start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], region.end))
-        else:
-            merged.append((region.start, region.end))
-    total = sum(kept.values())
-    if total == sum(end - start for spans in intervals.values() for start, end in spans):
-        raise InputError(f"--validation takes all {total:,} bases; expected some to be left to train on")
-    return _Selection(frozenset(kept), intervals, total)
+def finish(folder: Path, out: Path, assembly: str, chunk: int, written: Written) -> Summary:
+    """Makes the shards in a folder a dataset, which will be at `out`."""
+    contents = {split: each for split, (_, each) in written.splits.items()}
+    metadata = genome.Metadata(
+        assembly=assembly,
+        chunk=chunk,
+        bases=sum(size.bases for size in written.records),
+        unknown=sum(size.unknown for size in written.records),
+        skipped_records=len(written.skipped),
+        skipped_bases=sum(written.skipped),
+        sources=written.sources,
+        records=written.records,
+        splits=contents,
+    )
+    genome.write_metadata(folder, [info for info, _ in written.splits.values()], metadata)
+    return Summary(
+        out=out,
+        records=len(written.records),
+        bases=metadata.bases,
+        unknown=metadata.unknown,
+        train_bases=contents[selection.TRAIN].bases,
+        validation_bases=contents[selection.VALIDATION].bases if selection.VALIDATION in contents else 0,
+        skipped_records=metadata.skipped_records,
+        skipped_bases=metadata.skipped_bases,
+        bytes=sum(sum(each.shards.values()) for each in contents.values()),
+    )
 
 
-def _named(wanted: Sequence[str], known: Mapping[str, int], flag: str, say: Callable[[str], None]) -> set[str]:
-    found = set()
-    for text in wanted:
-        try:
-            name = regions.match_name(text, known)
-        except InputError as error:
-            raise InputError(f"--{flag}: {error}") from None
-        if name is None:
-            shown = ", ".join(map(repr, list(known)[:5])) + (f" and {len(known) - 5} more" if len(known) > 5 else "")
-            raise InputError(f"--{flag}: no record {text!r}; there are {shown}")
-        if name != text:
-            say(f"{text} is taken to be record {name}")
-        found.add(name)
-    return found
+def nothing_left(paths: list[Path], min_length: int) -> InputError:
+    """What is wrong where all records are too short."""
+    return InputError(f"{listed(paths)}: no record of at least {min_length} bases; nothing to build from")
+
+
+def twice(path: Path, name: str, first: Path) -> InputError:
+    """What is wrong where a record is in two files."""
+    return InputError(f"{path}: record {name!r} is in {first} too; expected a name of its own for each record")
+
+
+def records(path: Path) -> Iterator[fasta.Record]:
+    """The records of one file, as `fasta.records`.
+
+    Raises:
+      InputError: as there; also a file that breaks off.
+    """
+    with _read_errors(path):
+        yield from fasta.records(path)
+
+
+def record_size(record: fasta.Record) -> genome.RecordSize:
+    """What the metadata say of a record."""
+    # Block by block, for what is compared takes memory too.
+    blocks = (record.bases[at : at + _BLOCK] for at in range(0, record.bases.size, _BLOCK))
+    unknown = sum(int(np.count_nonzero(block == kmers.N)) for block in blocks)
+    return genome.RecordSize(record.name, record.bases.size, unknown)
+
+
+def source(path: Path) -> genome.Source:
+    """What the metadata say of a file.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    with _read_errors(path), open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return genome.Source(path.name, path.stat().st_size, digest)
+
+
+def listed(paths: list[Path]) -> str:
+    """The files' names, or some of them, for a message."""
+    return ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _write(
     paths: list[Path],
     folder: Path,
-    out: Path,
-    assembly: str,
-    selection: _Selection,
+    selected: selection.Selection,
     chunk: int,
     min_length: int,
     progress: Callable[[Progress], None] | None,
-) -> Summary:
+) -> Written:
     writers: dict[str, genome.SplitWriter] = {}
     sizes: list[genome.RecordSize] = []
     skipped: list[int] = []
@@ -211,76 +236,50 @@ def _write(
             nonlocal done
             done += bases
             if progress:
-                progress(Progress(record.name, done, selection.total))
+                progress(Progress(record.name, done, selected.total))
 
-        for split, start, end in _pieces(record.bases.size, selection.held_out.get(record.name, [])):
+        for split, start, end in selection.pieces(record.bases.size, selected.held_out.get(record.name, [])):
             if split not in writers:
                 writers[split] = genome.SplitWriter(folder, split, chunk)
             writers[split].write(record.name, start, record.bases[start:end], wrote)
-        sizes.append(genome.RecordSize(record.name, record.bases.size, _unknown(record.bases)))
+        sizes.append(record_size(record))
 
     try:
-        for record in _records(paths):
+        for record in _all_records(paths):
             if record.bases.size < min_length:
                 skipped.append(record.bases.size)
-            elif selection.taken is None or record.name in selection.taken:
+            elif selected.taken is None or record.name in selected.taken:
                 take(record)
             del record  # or two would be in memory while the next one is read
         if not sizes:
-            raise InputError(f"{_listed(paths)}: no record of at least {min_length} bases; nothing to build from")
-        finished = {split: writers[split].finish() for split in (TRAIN, VALIDATION) if split in writers}
+            raise nothing_left(paths, min_length)
+        finished = {
+            split: writers[split].finish() for split in (selection.TRAIN, selection.VALIDATION) if split in writers
+        }
     finally:
         for writer in writers.values():
             writer.abandon()
-    contents = {split: each for split, (_, each) in finished.items()}
-    metadata = genome.Metadata(
-        assembly=assembly,
-        chunk=chunk,
-        bases=sum(size.bases for size in sizes),
-        unknown=sum(size.unknown for size in sizes),
-        skipped_records=len(skipped),
-        skipped_bases=sum(skipped),
-        sources=[_source(path) for path in paths],
-        records=sizes,
-        splits=contents,
-    )
-    genome.write_metadata(folder, [info for info, _ in finished.values()], metadata)
-    return Summary(
-        out=out,
-        records=len(sizes),
-        bases=metadata.bases,
-        unknown=metadata.unknown,
-        train_bases=contents[TRAIN].bases,
-        validation_bases=contents[VALIDATION].bases if VALIDATION in contents else 0,
-        skipped_records=metadata.skipped_records,
-        skipped_bases=metadata.skipped_bases,
-        bytes=sum(sum(each.shards.values()) for each in contents.values()),
-    )
+    return Written(sizes, skipped, [source(path) for path in paths], finished)
 
 
-def _unknown(bases: np.ndarray) -> int:
-    blocks = (bases[at : at + _BLOCK] for at in range(0, bases.size, _BLOCK))  # what is compared takes memory too
-    return sum(int(np.count_nonzero(block == kmers.N)) for block in blocks)
+def _lengths(paths: list[Path]) -> dict[str, int]:
+    lengths = {}
+    for record in _all_records(paths):
+        lengths[record.name] = record.bases.size
+        del record
+    return lengths
 
 
-def _records(paths: list[Path]) -> Iterator[fasta.Record]:
+def _all_records(paths: list[Path]) -> Iterator[fasta.Record]:
     """Records of all files, each name once."""
     files_of: dict[str, Path] = {}
     for path in paths:
-        for record in _reading(path):
+        for record in records(path):
             if record.name in files_of:
-                raise InputError(
-                    f"{path}: record {record.name!r} is in {files_of[record.name]} too; "
-                    "expected a name of its own for each record"
-                )
+                raise twice(path, record.name, files_of[record.name])
             files_of[record.name] = path
             yield record
             del record
-
-
-def _reading(path: Path) -> Iterator[fasta.Record]:
-    with _read_errors(path):
-        yield from fasta.records(path)
 
 
 @contextmanager
@@ -289,25 +288,3 @@ def _read_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{path}: cannot be read to its end ({error.strerror or error})") from None
-
-
-def _pieces(length: int, held_out: list[tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
-    """(split, start, end) of a record in order, cut where a held-out interval begins and ends."""
-    at = 0
-    for start, end in held_out:
-        if at < start:
-            yield TRAIN, at, start
-        yield VALIDATION, start, end
-        at = end
-    if at < length:
-        yield TRAIN, at, length
-
-
-def _source(path: Path) -> genome.Source:
-    with _read_errors(path), open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return genome.Source(path.name, path.stat().st_size, digest)
-
-
-def _listed(paths: list[Path]) -> str:
-    return ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
