@@ -25,6 +25,7 @@ def attention(
     kernel: str = "xla",
     dropout_rate: float = 0.0,
     dropout_key: jax.Array | None = None,
+    trains: bool = False,
 ) -> jax.Array:
     """Scaled dot-product attention (Vaswani et al. 2017, eq. 1) that honours segment ids.
 
@@ -36,6 +37,8 @@ def attention(
         `tokamax_triton` (GPU); `pallas` (JAX's own flash attention for TPU and GPU); or `auto`.
       dropout_rate: dropout on the attention probabilities; only `xla` has it.
       dropout_key: random key; None means no dropout, as at evaluation.
+      trains: whether reverse-mode gradients are all that will be asked for. Fused kernels have no others; `xla` without
+        dropout then computes them in fewer passes over the scores.
 
     Returns:
       float[batch, length, heads, head_dim].
@@ -52,7 +55,9 @@ def attention(
         )
     if kernel in _KERNELS_BY_DEVICE:
         return _on_each_device(_KERNELS_BY_DEVICE[kernel], query, key, value, segment_ids)
-    return _xla(query, key, value, segment_ids, dropout_rate if drops else 0.0, dropout_key)
+    if drops:
+        return _by_xla(query, key, value, segment_ids, dropout_rate, dropout_key)
+    return _xla(query, key, value, segment_ids, _attend_in_training if trains else _by_xla)
 
 
 def choose_kernel(kernel: str, backend: str, dtype: jnp.dtype, length: int, head_dim: int, drops: bool) -> str:
@@ -102,25 +107,63 @@ _MOST_PARTS = 16
 """Parts that a batch is computed in, at most: each is compiled by itself."""
 
 
-def _xla(query, key, value, segment_ids, dropout_rate, dropout_key):
+def _xla(query, key, value, segment_ids, attend):
     rows, length, heads, _ = query.shape
-    # Dropout masks follow from an element's place in the whole batch, and a batch on several devices is split already.
-    if jax.default_backend() != "cpu" or dropout_rate or jax.sharding.get_abstract_mesh().size > 1:
-        return _by_xla(query, key, value, segment_ids, dropout_rate, dropout_key)
+    # A batch on several devices is split already.
+    if jax.default_backend() != "cpu" or jax.sharding.get_abstract_mesh().size > 1:
+        return attend(query, key, value, segment_ids)
     parts = min(rows, _MOST_PARTS) if heads * length**2 >= _CACHED_SCORES else 1
     pieces = zip(*(jnp.array_split(x, parts) for x in (query, key, value, segment_ids)), strict=True)
-    return jnp.concatenate([_by_xla(*piece, 0.0, None) for piece in pieces])
+    return jnp.concatenate([attend(*piece) for piece in pieces])
 
 
-def _by_xla(query, key, value, segment_ids, dropout_rate, dropout_key):
-    query = query * query.shape[-1] ** -0.5
+def _by_xla(query, key, value, segment_ids, dropout_rate=0.0, dropout_key=None):
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
-    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
-    scores = jnp.where(_same_segment(segment_ids)[:, None], scores, jnp.finfo(jnp.float32).min)
-    probabilities = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    probabilities = _probabilities(query, key, segment_ids).astype(value.dtype)
     if dropout_rate:
         probabilities = dropout(probabilities, dropout_rate, dropout_key)
-    return jnp.einsum("bhqk,bhkd->bhqd", probabilities, value).swapaxes(1, 2)
+    return _weighted(probabilities, value).swapaxes(1, 2)
+
+
+def _probabilities(query, key, segment_ids):
+    """float32[batch, heads, query, key]."""
+    query = query * query.shape[-1] ** -0.5
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
+    return jax.nn.softmax(jnp.where(_same_segment(segment_ids)[:, None], scores, jnp.finfo(jnp.float32).min))
+
+
+def _weighted(probabilities, value):
+    return jnp.einsum("bhqk,bhkd->bhqd", probabilities, value)
+
+
+@jax.custom_vjp
+def _attend_in_training(query, key, value, segment_ids):
+    """`_by_xla` with gradients by hand: they keep the probabilities once, in the type of the values, and take a row's
+    sum over them from its output, which is as long as a head is wide (Dao et al. 2022, appendix B.2)."""
+    return _by_xla(query, key, value, segment_ids)
+
+
+def _attend_forward(query, key, value, segment_ids):
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    probabilities = _probabilities(query, key, segment_ids).astype(value.dtype)
+    out = _weighted(probabilities, value)
+    return out.swapaxes(1, 2), (query, key, value, probabilities, out)
+
+
+def _attend_backward(kept, gradient):
+    query, key, value, probabilities, out = kept
+    gradient = gradient.swapaxes(1, 2)
+    of_values = jnp.einsum("bhqk,bhqd->bhkd", probabilities, gradient)
+    of_probabilities = jnp.einsum("bhqd,bhkd->bhqk", gradient, value, preferred_element_type=jnp.float32)
+    mean = jnp.sum(gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=-1, keepdims=True)
+    of_scores = probabilities * (of_probabilities - mean) * query.shape[-1] ** -0.5
+    of_scores = of_scores.astype(query.dtype)
+    of_query = jnp.einsum("bhqk,bhkd->bhqd", of_scores, key)
+    of_key = jnp.einsum("bhqk,bhqd->bhkd", of_scores, query)
+    return *(x.swapaxes(1, 2) for x in (of_query, of_key, of_values)), None
+
+
+_attend_in_training.defvjp(_attend_forward, _attend_backward)
 
 
 def _on_each_device(kernel, query, key, value, segment_ids):

@@ -64,7 +64,7 @@ def check(kernel: str, dtype: str, length: int, heads: int, head_dim: int, *, gr
     tolerance = TOLERANCES[dtype]
 
     def both(qkv, cotangents, segment_ids):
-        out, backward = jax.vjp(lambda qkv: attention(qkv, segment_ids, kernel=kernel), qkv)
+        out, backward = jax.vjp(lambda qkv: attention(qkv, segment_ids, kernel=kernel, trains=True), qkv)
         return out, backward(cotangents)[0]
 
     def forward(qkv, cotangents, segment_ids):

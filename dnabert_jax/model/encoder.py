@@ -15,6 +15,7 @@ from dnabert_jax.model import rotary
 from dnabert_jax.model.attention import attention
 from dnabert_jax.model.dense import Dense, layer_norm
 from dnabert_jax.model.dropout import dropout
+from dnabert_jax.model.gathered import gathered
 
 ACTIVATIONS = ("batch", "length", "hidden_states")
 """Logical axes of the hidden states."""
@@ -39,9 +40,9 @@ class Embeddings(nn.Module):
         normal = nn.initializers.normal(config.initializer_range)
 
         def table(name: str, rows: int, axis: str | None) -> jax.Array:
-            return self.param(
-                name, nn.with_logical_partitioning(normal, (axis, "hidden")), (rows, config.hidden), jnp.float32
-            )
+            axes = (axis, "hidden_of_table")
+            found = self.param(name, nn.with_logical_partitioning(normal, axes), (rows, config.hidden), jnp.float32)
+            return gathered(found, axes)
 
         self.token = table("token", config.vocabulary_size, "vocabulary")
         if config.positions == "learned":
@@ -50,7 +51,7 @@ class Embeddings(nn.Module):
         self.layer_norm = layer_norm(config.layer_norm_epsilon, jnp.dtype(config.compute_dtype), None)
 
     def __call__(self, tokens: jax.Array, positions: jax.Array, deterministic: bool) -> jax.Array:
-        x = self.token[tokens]
+        x = nn.with_logical_constraint(self.token[tokens], ACTIVATIONS)
         if self.config.positions == "learned":
             x = x + self.position[positions]
         x = x + self.type[0]
@@ -85,6 +86,7 @@ class Attention(nn.Module):
             kernel=config.attention,
             dropout_rate=config.attention_dropout,
             dropout_key=self.make_rng("dropout") if drops else None,
+            trains=not deterministic,
         )
         return Dense((config.hidden,), ("heads", None, "hidden"), config.initializer_range, dtype, name="output")(out)
 

@@ -71,6 +71,18 @@ def test_a_packed_row_is_its_segments_alone_in_outputs_and_gradients():
         at += length
 
 
+@pytest.mark.parametrize("scores_in_cache", [0, 2**20])
+def test_gradients_by_hand_are_those_of_autodiff(scores_in_cache, monkeypatch):
+    monkeypatch.setattr(module, "_CACHED_SCORES", scores_in_cache)
+    qkv, weight = (jax.random.normal(jax.random.key(n), (3, 10, *shape)) for n, shape in ((0, (3, 2, 8)), (1, (2, 8))))
+    ids = np.sort(np.random.default_rng(0).integers(0, 3, (3, 10)))
+
+    def gradients(trains):
+        return jax.jit(jax.grad(lambda qkv: jnp.sum(attention(qkv, ids, trains=trains) * weight)))(qkv)
+
+    np.testing.assert_allclose(gradients(True), gradients(False), atol=1e-5)
+
+
 def test_the_fused_gpu_kernel_honours_segments():
     qkv = jax.random.normal(jax.random.key(0), (1, 128, 3, 1, 16))
     ids = jnp.asarray(np.repeat([1, 2, 0], [50, 60, 18])[None])

@@ -52,15 +52,15 @@ def same(segment_ids: jax.Array) -> jax.Array:
     return segment_ids[:, :, None] == segment_ids[:, None, :]
 
 
-def blind(qkv, segment_ids, kernel):
+def blind(qkv, segment_ids, kernel, trains=False):
     return masked(qkv, jnp.ones_like(same(segment_ids)))
 
 
-def sees_padding(qkv, segment_ids, kernel):
+def sees_padding(qkv, segment_ids, kernel, trains=False):
     return masked(qkv, same(segment_ids) | (segment_ids == 0)[:, None, :])
 
 
-def sees_one_key_more(qkv, segment_ids, kernel):
+def sees_one_key_more(qkv, segment_ids, kernel, trains=False):
     """The first token of the third segment sees the last of the second."""
     place = jnp.argmax(segment_ids == 3, axis=1)
     rows = jnp.arange(len(place))
@@ -78,7 +78,7 @@ _blind_backwards.defvjp(
 )
 
 
-def nan_in_padding(qkv, segment_ids, kernel):
+def nan_in_padding(qkv, segment_ids, kernel, trains=False):
     return jnp.where((segment_ids > 0)[..., None, None], right(qkv, segment_ids), jnp.nan)
 
 
@@ -86,8 +86,10 @@ WRONG = {
     "blind to segments": blind,
     "sees padding": sees_padding,
     "one key too many": sees_one_key_more,
-    "blind in the gradient": lambda qkv, segment_ids, kernel: _blind_backwards(qkv, segment_ids),
-    "unscaled": lambda qkv, segment_ids, kernel: right(qkv.at[:, :, 0].multiply(qkv.shape[-1] ** 0.5), segment_ids),
+    "blind in the gradient": lambda qkv, segment_ids, kernel, trains=False: _blind_backwards(qkv, segment_ids),
+    "unscaled": lambda qkv, segment_ids, kernel, trains=False: right(
+        qkv.at[:, :, 0].multiply(qkv.shape[-1] ** 0.5), segment_ids
+    ),
     "NaN in padding": nan_in_padding,
 }
 
@@ -158,7 +160,7 @@ def test_a_run_is_checked_once(with_kernel, monkeypatch):
     assert asked == [True, False]
 
 
-def right_by_any_name(qkv, segment_ids, kernel):
+def right_by_any_name(qkv, segment_ids, kernel, trains=False):
     return right(qkv, segment_ids)
 
 
@@ -171,7 +173,7 @@ def test_a_run_with_a_kernel_that_mixes_segments_does_not_begin(with_kernel):
 
 
 def test_a_kernel_that_fails_is_one_line(with_kernel):
-    def fails(qkv, segment_ids, kernel):
+    def fails(qkv, segment_ids, kernel, trains=False):
         raise NotImplementedError("\n  no kernel for this;\nand much more\n")
 
     with_kernel(fails)
