@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from tensorflow_datasets.proto import tf_example_pb2
 
 VERSION = "1.0.0"
 """Of every dataset that is written; what a reader needs to know of the format stands in the metadata."""
@@ -67,7 +68,7 @@ def write_shard(path: Path, features: tfds.features.FeaturesDict, examples: Iter
     try:
         for example in examples:
             with _write_errors():
-                shard.write(features.serialize_example(example))
+                shard.write(_serialised(features, example))
             count += 1
     except BaseException:
         with contextlib.suppress(RuntimeError):
@@ -120,7 +121,7 @@ class SplitWriter:
         if self._shard is None or is_full(self._in_shard):
             self._next_shard()
         with _write_errors():
-            self._shard.write(self._features.serialize_example(example))
+            self._shard.write(_serialised(self._features, example))
         self._lengths[-1] += 1
         self._in_shard += bases
 
@@ -182,6 +183,12 @@ def _template(folder: Path, dataset: str, split: str) -> tfds.core.ShardedFileTe
     return tfds.core.ShardedFileTemplate(
         data_dir=folder, dataset_name=dataset, split=split, filetype_suffix="array_record"
     )
+
+
+def _serialised(features: tfds.features.FeaturesDict, example: Mapping[str, Any]) -> bytes:
+    """An example as the bytes that it always has: TFDS leaves it to chance in which order its fields stand."""
+    stored = tf_example_pb2.Example.FromString(features.serialize_example(example))
+    return stored.SerializeToString(deterministic=True)
 
 
 @contextlib.contextmanager
