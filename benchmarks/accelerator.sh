@@ -14,6 +14,10 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 out=accelerator python=python3 wheels=() passed=()
 while [ $# -gt 0 ]; do
   case $1 in
+    -h | --help)
+      sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
     --out | --python | --wheels)
       if [ $# -lt 2 ]; then
         echo "error: $1 has no value; expected one" >&2

@@ -386,6 +386,14 @@ def test_bad_flags_are_told(tmp_path, flags, said):
     assert said in done.stderr + done.stdout
 
 
+def test_help_installs_nothing(tmp_path):
+    command = ["bash", str(ROOT / "benchmarks" / "accelerator.sh"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--wheels DIR" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_the_whole_script_on_the_cpu(tmp_path):
     out = tmp_path / "out"
