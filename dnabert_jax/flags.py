@@ -48,6 +48,15 @@ def override(config: Any, arguments: list[str], program: str) -> Any:
     return changed
 
 
+def known(kind: type, arguments: list[str], program: str) -> tuple[Any, list[str]]:
+    """A dataclass of this kind from those flags that are its fields, and the other arguments as they came.
+
+    Raises:
+      InputError: a field without a default is missing, or a value that a field cannot take.
+    """
+    return _parse(lambda: tyro.cli(kind, args=arguments, prog=program, return_unknown_args=True))
+
+
 class _Deferred:
     """Wraps a function so that tyro parses its arguments without calling it, which keeps its own errors its own."""
 
