@@ -1,6 +1,8 @@
 """`dnabert build`: from FASTA files to shards."""
 
+import functools
 from pathlib import Path
+from typing import Literal
 
 from dnabert_jax.commands.notes import say
 from dnabert_jax.errors import InputError
@@ -16,6 +18,8 @@ def build(
     validation: tuple[str, ...] = (),
     min_length: int = 12,
     overwrite: bool = False,
+    beam_runner: Literal["DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"] | None = None,
+    beam_options: tuple[str, ...] = (),
 ) -> None:
     """Builds a dataset of ArrayRecord shards from FASTA files: bases only, so that it serves every k.
 
@@ -28,14 +32,22 @@ def build(
       validation: records, or regions such as chr20:1-5000000 (1-based, inclusive), that are held out.
       min_length: records with fewer bases are skipped and counted.
       overwrite: replace an earlier dataset in the folder.
+      beam_runner: build on the workers of this runner of Apache Beam, the same dataset; here in one process without it.
+      beam_options: options of its pipeline, as NAME=VALUE or NAME, such as direct_num_workers=8.
     """
+    from dnabert_jax.data import beam_build
     from dnabert_jax.data import build as building
     from dnabert_jax.data.progress import shown
 
     if not fasta:
         raise InputError("--fasta names no file; expected one or more")
+    if beam_options and not beam_runner:
+        raise InputError("--beam-options without --beam-runner; expected both, or neither")
+    make = building.build
+    if beam_runner:
+        make = functools.partial(beam_build.build, runner=beam_runner, options=beam_options)
     with shown() as progress:
-        summary = building.build(
+        summary = make(
             fasta,
             out,
             assembly=assembly,
