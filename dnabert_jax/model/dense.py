@@ -6,6 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dnabert_jax.model.gathered import on_several_devices, product
+
+_WHOLE = {"hidden": "hidden_of_vector", "hidden_of_table": "hidden_of_vector"}
+"""Logical axes that are spread in kernels, and what they are in biases."""
+
 
 class Dense(nn.Module):
     """`x @ kernel + bias` over the last `inputs` axes of x, onto output axes of any number.
@@ -30,11 +35,15 @@ class Dense(nn.Module):
         shape = (*x.shape[-inputs:], *self.features)
         normal = nn.initializers.normal(self.initializer_range)
         kernel = self.param("kernel", nn.with_logical_partitioning(normal, self.axes), shape, jnp.float32)
-        zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[inputs:])
+        axes = tuple(_WHOLE.get(axis, axis) for axis in self.axes[inputs:])
+        zeros = nn.with_logical_partitioning(nn.initializers.zeros, axes)
         bias = self.param("bias", zeros, self.features, jnp.float32)
+        x, kernel, bias = (each.astype(self.dtype) for each in (x, kernel, bias))
+        if on_several_devices():
+            return product(x, kernel, self.axes, inputs) + bias
         flat = math.prod(x.shape[-inputs:])
-        y = x.reshape(*x.shape[:-inputs], flat).astype(self.dtype) @ kernel.reshape(flat, -1).astype(self.dtype)
-        return _add_bias(y, bias.reshape(-1).astype(self.dtype)).reshape(*x.shape[:-inputs], *self.features)
+        y = x.reshape(*x.shape[:-inputs], flat) @ kernel.reshape(flat, -1)
+        return _add_bias(y, bias.reshape(-1)).reshape(*x.shape[:-inputs], *self.features)
 
 
 def _add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
@@ -67,7 +76,7 @@ def layer_norm(epsilon: float, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
         epsilon=epsilon,
         dtype=dtype,
         use_fast_variance=False,
-        scale_init=nn.with_logical_partitioning(nn.initializers.ones, ("hidden_norm",)),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, ("hidden_norm",)),
+        scale_init=nn.with_logical_partitioning(nn.initializers.ones, ("hidden_of_vector",)),
+        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, ("hidden_of_vector",)),
         name=name,
     )

@@ -15,6 +15,7 @@ from dnabert_jax.config import EncoderConfig, ModelConfig
 from dnabert_jax.model.dense import Dense, layer_norm
 from dnabert_jax.model.dropout import dropout
 from dnabert_jax.model.encoder import Encoder
+from dnabert_jax.model.gathered import gathered
 
 
 class MaskedLanguageModelHead(nn.Module):
@@ -29,15 +30,17 @@ class MaskedLanguageModelHead(nn.Module):
     def __call__(self, hidden: jax.Array, token_table: jax.Array) -> jax.Array:
         config = self.config
         dtype = jnp.dtype(config.compute_dtype)
-        x = Dense((config.hidden,), ("hidden", None), config.initializer_range, dtype, name="transform")(hidden)
+        x = Dense((config.hidden,), ("hidden_of_table", None), config.initializer_range, dtype, name="transform")(
+            hidden
+        )
         x = layer_norm(config.layer_norm_epsilon, dtype, "layer_norm")(nn.gelu(x, approximate=False))
         zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("vocabulary",))
         bias = self.param("bias", zeros, (config.vocabulary_size,), jnp.float32)
         if not config.tied_decoder:
-            normal = nn.with_logical_partitioning(
-                nn.initializers.normal(config.initializer_range), ("vocabulary", "hidden")
-            )
+            axes = ("vocabulary", "hidden_of_table")
+            normal = nn.with_logical_partitioning(nn.initializers.normal(config.initializer_range), axes)
             token_table = self.param("decoder", normal, (config.vocabulary_size, config.hidden), jnp.float32)
+            token_table = gathered(token_table, axes)
         logits = jnp.einsum("...h,vh->...v", x, token_table.astype(dtype), preferred_element_type=jnp.float32)
         return logits + bias
 
@@ -72,6 +75,7 @@ class MaskedLanguageModel(nn.Module):
         """
         hidden = self.encoder(tokens, segment_ids, positions, deterministic=deterministic)
         chosen = jnp.take_along_axis(hidden, slots[:, :, None], axis=1)
+        chosen = nn.with_logical_constraint(chosen, ("batch", "slots", "hidden_states"))
         return self.mlm_head(chosen, self.encoder.token_table())
 
 
@@ -94,8 +98,10 @@ class SequenceClassifier(nn.Module):
         config = self.config.encoder
         dtype = jnp.dtype(config.compute_dtype)
         self.encoder = Encoder(config)
-        self.pooler = Dense((config.hidden,), ("hidden", None), config.initializer_range, dtype)
-        self.classifier = Dense((len(self.config.classes),), ("hidden", None), config.initializer_range, jnp.float32)
+        self.pooler = Dense((config.hidden,), ("hidden_of_table", None), config.initializer_range, dtype)
+        self.classifier = Dense(
+            (len(self.config.classes),), ("hidden_of_table", None), config.initializer_range, jnp.float32
+        )
 
     def __call__(
         self, tokens: jax.Array, segment_ids: jax.Array, positions: jax.Array, *, deterministic: bool
@@ -161,7 +167,9 @@ class BaseClassifier(nn.Module):
     def setup(self) -> None:
         config = self.config.encoder
         self.encoder = Encoder(config)
-        self.classifier = Dense((len(self.config.classes),), ("hidden", None), config.initializer_range, jnp.float32)
+        self.classifier = Dense(
+            (len(self.config.classes),), ("hidden_of_table", None), config.initializer_range, jnp.float32
+        )
 
     def __call__(
         self, tokens: jax.Array, segment_ids: jax.Array, positions: jax.Array, *, deterministic: bool

@@ -54,10 +54,10 @@ def hidden_base_bits(logits: jax.Array, batch: MaskedBatch, k: int) -> tuple[jax
     """
     length = batch.original.shape[1]
     at_slots = true_base_probabilities(logits, jnp.take_along_axis(batch.original, batch.slots, axis=-1), k)
-    rows = jnp.arange(batch.slots.shape[0])[:, None]
     place = jnp.where(batch.weights > 0, batch.slots, length)  # spare slots fall off the end of the row
-    asked = jnp.zeros((batch.slots.shape[0], length), bool).at[rows, place].set(True, mode="drop")
-    probability = jnp.zeros((*asked.shape, k)).at[rows, place].set(at_slots, mode="drop")
+    # Row by row, so that devices need not tell each other what their rows ask for.
+    asked = jax.vmap(lambda at: jnp.zeros(length, bool).at[at].set(True, mode="drop"))(place)
+    probability = jax.vmap(lambda at, p: jnp.zeros((length, k)).at[at].set(p, mode="drop"))(place, at_slots)
 
     is_kmer = batch.original == kmers.UNK
     is_kmer |= batch.original >= kmers.FIRST_KMER

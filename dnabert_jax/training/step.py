@@ -79,6 +79,7 @@ def make(
     def step(state: State, batch: Any) -> tuple[State, Sums]:
         prepare_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
         ready, weight = prepare(batch, prepare_key, state.step)
+        ready = jax.lax.with_sharding_constraint(ready, sharding.batch_sharding(mesh))
         gradients, sums = accumulate(loss, state.params, ready, parts, loss_key)
         gradients = jax.tree.map(lambda g: g / jnp.maximum(weight, 1), gradients)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
