@@ -3,8 +3,8 @@
 Exit status 0 is success, 1 a run that could not go on, 2 bad input or bad flags, 75 a training run that was asked to
 stop, has saved, and can be started again. Any other command that is asked to stop leaves no half-written output and
 ends with 130 upon Ctrl-C and 143 upon SIGTERM; so does training until it has its config, and when asked twice it ends
-with 130. Each of them but 0 comes with one line on standard error. 141, without a line, is standard output that nobody
-reads any more, as in `dnabert --help | head -1`.
+with 130. 69 is a process of several whose run ended because another one is gone. Each of them but 0 comes with one line
+on standard error. 141, without a line, is standard output that nobody reads any more, as in `dnabert --help | head -1`.
 """
 
 import inspect
@@ -13,11 +13,12 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dnabert_jax import flags, huge_pages, recipes
-from dnabert_jax.commands import bench, factors, genome, models, promoter, report, rounds, scan, splice, tfbs
+from dnabert_jax import errors, flags, hosts, huge_pages, lost, recipes
+from dnabert_jax.commands import bench, factors, genome, models, plan, promoter, report, rounds, scan, splice, tfbs
 from dnabert_jax.commands.notes import say
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
 
@@ -94,6 +95,7 @@ COMMANDS: dict[str, Command] = {
     "build": _function(genome.build),
     "train": _train,
     "finetune": _finetune,
+    "plan": plan.plan,
     "predict": _function(models.predict),
     "embed": _function(models.embed),
     "convert": _function(models.convert),
@@ -123,6 +125,8 @@ def _dispatch(program: str, table: dict[str, Command], arguments: Arguments) -> 
 class _Terminated(BaseException):
     """SIGTERM came. Like KeyboardInterrupt, it is no Exception, so that nothing on its way takes it for a failure."""
 
+    status = 143
+
 
 @contextmanager
 def _termination_unwinds() -> Iterator[None]:
@@ -145,32 +149,35 @@ def _termination_unwinds() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def _tell(line: str, error: Exception) -> None:
+    """Says the line of an error, unless another process of the run says it."""
+    if not hosts.is_told(error):
+        say(line if hosts.is_first() else f"{hosts.name()}: {line}")
+
+
 def _status(run: Callable[[], None]) -> int:
     """Runs a program and says in one line what went wrong, if something did."""
     try:
         with _termination_unwinds():
             run()
         sys.stdout.flush()  # where nobody reads any more, it shows here and not at exit
-    except InputError as error:
-        say(f"error: {error}")
-        return 2
-    except RunStopped as error:
-        say(f"error: {error}")
-        return 1
+    except (InputError, RunStopped) as error:
+        _tell(f"error: {error}", error)
+        return errors.status(error)
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):  # what JAX raises begins with the status of XLA
             raise
         say("error: the memory of the device is too small; lower batch_size, or raise accumulation in pretraining")
         return 1
     except Interrupted as error:
-        say(f"stopped by {error}")
+        _tell(f"stopped by {error}", error)
         return INTERRUPTED
     except KeyboardInterrupt:
         say("interrupted")
         return 130
     except _Terminated:
         say("terminated")
-        return 143
+        return _Terminated.status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -193,13 +200,26 @@ def _quieten() -> None:
     sys.unraisablehook = others
 
 
+def _end_with(run: Callable[[], None]) -> None:
+    """Runs a program and ends the process, at once where it must not wait for other processes of its run."""
+    status = 1
+    try:
+        status = _status(run)
+    except Exception:
+        if hosts.count() == 1:
+            raise
+        traceback.print_exc()
+    lost.leave(status)
+    sys.exit(status)
+
+
 def main() -> None:
     """Entry point of `dnabert`."""
     _quieten()
-    sys.exit(_status(lambda: _dispatch("dnabert", COMMANDS, sys.argv[1:])))
+    _end_with(lambda: _dispatch("dnabert", COMMANDS, sys.argv[1:]))
 
 
 def script(name: str) -> None:
     """Entry point of `train.py` and `finetune.py`, the same programs as `dnabert train` and `dnabert finetune`."""
     _quieten()
-    sys.exit(_status(lambda: COMMANDS[name](f"{name}.py", sys.argv[1:])))
+    _end_with(lambda: COMMANDS[name](f"{name}.py", sys.argv[1:]))

@@ -14,3 +14,15 @@ class RunStopped(RuntimeError):
 
 class Interrupted(Exception):
     """The run was asked to stop, has saved, and can be started again. Exit status 75."""
+
+
+def status(error: BaseException) -> int:
+    """The exit status of a program that this ends."""
+    kinds = {InputError: 2, RunStopped: 1, Interrupted: 75, KeyboardInterrupt: 130}
+    return next((number for kind, number in kinds.items() if isinstance(error, kind)), getattr(error, "status", 1))
+
+
+def line(error: BaseException) -> str:
+    """What is said of it, in a line."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

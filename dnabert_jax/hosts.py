@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from dnabert_jax import rendezvous
+from dnabert_jax import errors, lost, rendezvous
 from dnabert_jax.config import HostsConfig
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
 
@@ -28,8 +28,6 @@ Say = Callable[[str], None]
 _ERRORS = {kind.__name__: kind for kind in (InputError, RunStopped, Interrupted)}
 _SLICE_MS = 1_000
 """Waits for a word of another process are cut into such pieces, between which Python hears of signals."""
-_LAST_WORD_S = 5
-"""How long a process that met an error waits for the first to say that it met the same."""
 _SIGNS_OF_A_CLUSTER = ("SLURM_STEP_NODELIST", "JOB_COMPLETION_INDEX", "TPU_WORKER_HOSTNAMES", "OMPI_MCA_orte_hnp_uri")
 
 
@@ -92,16 +90,19 @@ def join(config: HostsConfig) -> None:
     rendezvous.meet(found.coordinator, found.processes, found.process, config.wait_s)
     # JAX's own service for preemption takes SIGTERM for itself; here the loop's StopSignals agrees on a step.
     jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize(
-        found.coordinator,
-        found.processes,
-        found.process,
-        found.devices,
-        cluster_detection_method="deactivate",
-        initialization_timeout=config.wait_s,
-        heartbeat_timeout_seconds=config.lost_after_s,
-        shutdown_timeout_seconds=config.lost_after_s,
-    )
+    with lost.aborts_caught():
+        jax.distributed.initialize(
+            found.coordinator,
+            found.processes,
+            found.process,
+            found.devices,
+            cluster_detection_method="deactivate",
+            initialization_timeout=config.wait_s,
+            heartbeat_timeout_seconds=config.lost_after_s,
+            shutdown_timeout_seconds=config.lost_after_s,
+        )
+    lost.watch(found.process, found.processes, found.coordinator, _client())
+    jax.devices()  # these, too, are exchanged, and all processes have to be there for it
     _place = _Place(found.process, found.processes)
 
 
@@ -111,19 +112,11 @@ def together(config: HostsConfig) -> Iterator[None]:
     join(config)
     try:
         yield
-    except tuple(_ERRORS.values()) as error:
-        if count() > 1 and not is_told(error):
-            _say_last(error)
-        raise
-
-
-def _say_last(error: Exception) -> None:
-    word = f"{type(error).__name__}: {error}"
-    with contextlib.suppress(Exception):  # the service may be gone with the first process
-        if is_first():
-            _client().key_value_set("dnabert/end", word)
-        elif _client().blocking_key_value_get("dnabert/end", _LAST_WORD_S * 1_000) == word:
+    except BaseException as error:
+        line = errors.line(error)
+        if count() > 1 and lost.tell(line, errors.status(error)) and lost.is_said_by_first(line):
             error.told = True
+        raise
 
 
 def is_told(error: Exception) -> bool:
@@ -180,7 +173,8 @@ def agree_all(ok: bool) -> bool:
 def agreed() -> Iterator[None]:
     """Where the block raises an InputError or RunStopped on one process, leaving it raises that on all.
 
-    The first process says it, and so does the one that met it alone. Every process has to enter and leave the block.
+    The first process says it, and so does the one that met it alone. Every process has to enter and leave the block,
+    which calls nothing of this module itself.
     """
     if count() == 1:
         yield
@@ -190,9 +184,7 @@ def agreed() -> Iterator[None]:
         yield
     except (InputError, RunStopped) as found:
         error = found
-    met = exchange(None if error is None or is_told(error) else [type(error).__name__, str(error)])
-    if error is not None and is_told(error):
-        raise error
+    met = exchange(None if error is None else [type(error).__name__, str(error)])
     first = next((process for process in range(count()) if met[process]), None)
     if first is None:
         return
@@ -202,6 +194,22 @@ def agreed() -> Iterator[None]:
     raised = _told(kind, f"{name(first)}: {line}" if first else line)
     raised.told = not is_first()
     raise raised from None
+
+
+def check_same(where: str, found: dict[str, Any]) -> None:
+    """Raises InputError, on all, unless every process found what the first one did; a call of all.
+
+    Args:
+      where: what these are values of, for people.
+      found: by name; values that JSON can hold.
+    """
+    here = json.loads(json.dumps(found))
+    first = on_first(lambda: here)
+    with agreed():
+        other = [each for each in here if here[each] != first.get(each)]
+        if other:
+            listed = ", ".join(f"{each} ({first.get(each)!r} → {here[each]!r})" for each in other)
+            raise InputError(f"{where}: not what process 0 has: {listed}; expected the same for every process")
 
 
 def gather(array: Any) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Where arrays live: the device mesh, and the one table that maps logical axis names onto it."""
 
 import contextlib
+import functools
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -19,9 +20,11 @@ RULES = (
     ("length", None),
     ("hidden_states", None),
     ("hidden", "fsdp"),
-    ("hidden_norm", None),
+    ("hidden_of_table", ("fsdp", "tensor")),
+    ("hidden_of_vector", None),
     ("heads", "tensor"),
     ("mlp", "tensor"),
+    ("slots", "tensor"),
     ("vocabulary", None),
     ("layers", None),
 )
@@ -64,10 +67,43 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
+@functools.lru_cache(maxsize=16)
+def _local_blocks(mesh: Mesh, rows: int) -> tuple[tuple[int, int], ...]:
+    """(first row, one past the last) of each block of a batch that a device of this process holds, in order."""
+    blocks = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
+    return tuple(sorted({each[0].indices(rows)[:2] for each in blocks}))
+
+
+def local_rows(mesh: Mesh, rows: int) -> np.ndarray:
+    """Numbers of those rows of a batch of so many that devices of this process hold, in order: all, if it is alone.
+
+    Where the `tensor` axis goes through several processes, these hold the same rows.
+    """
+    return np.concatenate([np.arange(*block) for block in _local_blocks(mesh, rows)])
+
+
 def on_device(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """A batch, laid on the mesh by rows; every process gives its own rows."""
+    """A batch, laid on the mesh by rows.
+
+    Args:
+      batch: arrays [local rows, ...]; every process gives those of `local_rows`, in this order.
+      mesh: from `make_mesh`.
+    """
     where = batch_sharding(mesh)
-    return {name: jax.make_array_from_process_local_data(where, value) for name, value in batch.items()}
+    shares = mesh.shape["data"] * mesh.shape["fsdp"]
+    shares_here = len(_local_blocks(mesh, shares))
+
+    def laid_out(local: np.ndarray) -> jax.Array:
+        size = len(local) // shares_here
+        place = {first: number * size for number, (first, _) in enumerate(_local_blocks(mesh, size * shares))}
+
+        def block(index: tuple[slice, ...]) -> np.ndarray:
+            at = place[index[0].indices(size * shares)[0]]
+            return local[at : at + size]
+
+        return jax.make_array_from_callback((size * shares, *local.shape[1:]), where, block)
+
+    return {name: laid_out(value) for name, value in batch.items()}
 
 
 def on_devices(batches: Any, mesh: Mesh) -> Generator[dict[str, jax.Array], None, None]:

@@ -28,7 +28,7 @@ class Process:
     """One of the processes, running or ended."""
 
     def __init__(self, arguments: list[str], environment: Mapping[str, str]) -> None:
-        self._stdout, self._stderr = (tempfile.TemporaryFile("w+") for _ in range(2))
+        self._stdout, self._stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - until `close`
         self._popen = subprocess.Popen(
             [sys.executable, *arguments], stdout=self._stdout, stderr=self._stderr, cwd=ROOT, env=environment
         )
@@ -126,6 +126,6 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _read(file: IO[str]) -> str:
-    with open(f"/proc/self/fd/{file.fileno()}", errors="replace") as again:  # leaves the writer's place as it is
-        return again.read()
+def _read(file: IO[bytes]) -> str:
+    """All of it; where the process that writes it stands stays as it is."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")

@@ -59,31 +59,27 @@ class Pretraining:
             "seed": config.seed,
         }
 
-    def batches(self, start: int = 0, process: int = 0, processes: int = 1) -> grain.DatasetIterator:
+    def batches(self, start: int = 0, rows: np.ndarray | None = None) -> grain.DatasetIterator:
         """Batches `start`, `start + 1`, ...; an epoch may end within one. The last, incomplete one is left out.
 
         Args:
           start: number of the first batch.
-          process, processes: which equal share of every batch's rows is read, of how many.
+          rows: int[n], numbers of those rows of every batch that are read; all by default.
 
         Returns:
-          Iterator of Batch, int32[batch_size / processes, row_length]; `close` ends its threads early.
-
-        Raises:
-          InputError: the batch size is no multiple of the number of processes.
+          Iterator of Batch, int32[n, row_length]; `close` ends its threads early.
         """
-        if self._batch_size % processes:
-            raise InputError(f"batch_size is {self._batch_size}; expected a multiple of the {processes} processes")
-        share = self._batch_size // processes
+        rows = np.arange(self._batch_size) if rows is None else rows
 
         def batch(number: int) -> Batch:
-            first = number * self._batch_size + process * share
-            return self._rows.take(np.arange(first, first + share))
+            return self._rows.take(number * self._batch_size + rows)
 
         return iter(grain.MapDataset.range(start, self._stop).map(batch).to_iter_dataset(_READ))
 
 
-def evaluation_batches(split: Split, config: PretrainConfig, batch_size: int, count: int) -> list[Batch]:
+def evaluation_batches(
+    split: Split, config: PretrainConfig, batch_size: int, count: int, rows: np.ndarray | None = None
+) -> list[Batch]:
     """The held-out rows of a run, the same each time: cut, not flipped, independent of the run's seed.
 
     Args:
@@ -91,16 +87,19 @@ def evaluation_batches(split: Split, config: PretrainConfig, batch_size: int, co
       config: lengths and packing as for training.
       batch_size: rows of each batch; the last is filled up with empty rows.
       count: rows in all; fewer where the split has no more.
+      rows: int[n], numbers of those rows of every batch that are read, in order; all by default.
 
     Returns:
-      Batches of int32[batch_size, row_length].
+      Batches of int32[n, row_length].
     """
-    rows = _rows(split, config, _EVALUATION_SEED, method="cut", reverse_complement=False)
-    wanted = min(count, rows.per_epoch)
+    held_out = _rows(split, config, _EVALUATION_SEED, method="cut", reverse_complement=False)
+    rows = np.arange(batch_size) if rows is None else rows
+    wanted = min(count, held_out.per_epoch)
     batches = []
     for first in range(0, wanted, batch_size):
-        batch = rows.take(np.arange(first, min(first + batch_size, wanted)))
-        missing = batch_size - len(batch["tokens"])
+        there = rows[first + rows < wanted]
+        batch = held_out.take(first + there)
+        missing = len(rows) - len(there)
         batches.append({name: np.pad(value, ((0, missing), (0, 0))) for name, value in batch.items()})
     return batches
 
@@ -117,6 +116,7 @@ def labelled_batches(
     seed: int = 0,
     epoch: int = 0,
     start_batch: int = 0,
+    rows: np.ndarray | None = None,
 ) -> grain.DatasetIterator:
     """One pass over labelled sequences, one a row.
 
@@ -131,35 +131,37 @@ def labelled_batches(
         with it.
       seed, epoch: of the order and the strands.
       start_batch: number of the first batch.
+      rows: int[n], numbers of those rows of every batch that are read; all by default.
 
     Returns:
-      Iterator of `tokens`, `segment_ids` and `positions`, as `sequence_batch` has them; `labels`: int32[batch_size],
-      float32[batch_size, classes or values] or, per base, int32[batch_size, pieces * (length - 2) + k - 1] with -1 for
-      bases without a label or past the end of their sequence; and `weights`: float32[batch_size], 0 for rows that only
-      fill. `close` ends its threads early.
+      Iterator of `tokens`, `segment_ids` and `positions`, as `sequence_batch` has them; `labels`: int32[n],
+      float32[n, classes or values] or, per base, int32[n, pieces * (length - 2) + k - 1] with -1 for bases without a
+      label or past the end of their sequence; and `weights`: float32[n], 0 for rows that only fill. `close` ends its
+      threads early.
     """
     count = len(examples.labels)
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(count) if shuffle else np.arange(count)
     flipped = generator.random(count) < 0.5 if reverse_complement else np.zeros(count, bool)
+    read = np.arange(batch_size) if rows is None else rows
 
     def batch(number: int) -> dict[str, np.ndarray]:
         these = order[number * batch_size : (number + 1) * batch_size]
         weights = np.zeros(batch_size, np.float32)
         weights[: len(these)] = 1
-        these = np.append(these, np.full(batch_size - len(these), these[0]))
+        these = np.append(these, np.full(batch_size - len(these), these[0]))[read]
         sequences = [
             kmers.reverse_complement(examples.sequences[i]) if flipped[i] else examples.sequences[i] for i in these
         ]
-        rows = sequence_batch(sequences, k=k, length=length, pieces=pieces)
+        encoded = sequence_batch(sequences, k=k, length=length, pieces=pieces)
         if examples.target == "per_base":
-            labels = np.full((batch_size, pieces * (length - 2) + k - 1), -1, np.int32)
+            labels = np.full((len(read), pieces * (length - 2) + k - 1), -1, np.int32)
             for row, i in enumerate(these):
                 of_bases = examples.labels[i]
                 labels[row, : len(of_bases)] = of_bases[::-1] if flipped[i] else of_bases
         else:
             labels = examples.labels[these]
-        return {**rows, "labels": labels, "weights": weights}
+        return {**encoded, "labels": labels, "weights": weights[read]}
 
     batches = -(-count // batch_size)
     return iter(grain.MapDataset.range(start_batch, batches).map(batch).to_iter_dataset(_READ))

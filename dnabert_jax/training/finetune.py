@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from dnabert_jax import compiler, evaluation, lora, optim, sharding, stored
+from dnabert_jax import compiler, evaluation, hosts, lora, optim, sharding, stored
 from dnabert_jax.config import (
     EncoderConfig,
     FinetuneConfig,
@@ -68,32 +68,52 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
     for name in ("train", "validation"):
         if not getattr(config.data, name):
             raise InputError(f"data.{name} is empty; give labelled sequences with --data.{name}")
-    with StopSignals() as stop:
-        resumes = config.workdir and workdir.has_checkpoint(config.workdir)
-        if resumes:
-            config = workdir.as_begun(config, say)
-        source = stored.read(config.init, say) if config.init and not resumes else None
-        config = _completed(config, source)
-        mesh = sharding.make_mesh(config.mesh)
-        sharding.check_batch(mesh, config.batch_size, "batch_size")
-        train, validation, test = _examples(config, say)
-        require_profiled(config.profiled, _per_epoch(config, train) * config.epochs)
+    with hosts.together(config.hosts), StopSignals() as stop:
+        say = hosts.only_first(say)
+        workdir.check_same_run_everywhere(config)
+        begun, encoder = hosts.on_first(lambda: [workdir.init_as_begun(config, say), _encoder_as_begun(config)])
+        with hosts.agreed():
+            source = None
+            if begun is not None:
+                config = dataclasses.replace(config, init=begun)
+            elif config.init:
+                source = stored.read(config.init, say)
+            config = _completed(config, source, encoder)
+            mesh = sharding.make_mesh(config.mesh)
+            sharding.check_batch(mesh, config.batch_size, "batch_size")
+            train, validation, test = _examples(config, say)
+            require_profiled(config.profiled, _per_epoch(config, train) * config.epochs)
+        tested = {} if test is None else {"data.test": _digest(test)}
+        hosts.check_same("the labelled data", {**_identity(train, validation), **tested})
         with workdir.lock(config.workdir), sharding.use(mesh):
             attention_check.require(config.model, _row(config, train)[1])
             for held_out in filter(None, (validation, test)):
                 attention_check.require(config.model, _row(config, held_out)[1], trains=False)
             workdir.claim(config.workdir, config)
+            stop.agree_over(mesh)
             return _run(config, source, (train, validation, test), mesh, stop, say)
 
 
-def _completed(config: FinetuneConfig, source: Stored | None) -> FinetuneConfig:
+def _encoder_as_begun(config: FinetuneConfig) -> dict[str, Any] | None:
+    """The encoder of the run in the workdir, as JSON has it; None where there is none."""
+    if not config.workdir or not (Path(config.workdir) / workdir.CONFIG).exists():
+        return None
+    return dataclasses.asdict(workdir.read_config(config.workdir, FinetuneConfig).encoder)
+
+
+def _completed(config: FinetuneConfig, source: Stored | None, begun: dict[str, Any] | None) -> FinetuneConfig:
     """The config with what is missing of its encoder: that of the run in the workdir, or of `init` for a new run.
+
+    Args:
+      config: of the run.
+      source: the model `init`; None where it is not read.
+      begun: from `_encoder_as_begun`.
 
     Raises:
       InputError: the model there has another value for a field that was given.
     """
-    if config.workdir and (Path(config.workdir) / workdir.CONFIG).exists():
-        where, found = config.workdir, workdir.read_config(config.workdir, FinetuneConfig).encoder
+    if begun is not None:
+        where, found = config.workdir, FinetunedEncoderConfig(**begun)
         may_differ = set()
     elif source:
         where, found = config.init, source.config.encoder
@@ -139,11 +159,7 @@ def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, st
     params_key, step_key = jax.random.split(jax.random.key(config.seed))
     optimizer = optim.adamw(values, _trained(config))
     like = state.layout(init, optimizer, params_key, mesh)
-    identity = {
-        "classes": list(train.classes),
-        "data.train": _digest(train),
-        "data.validation": _digest(validation),
-    }
+    identity = _identity(train, validation)
     units = Units.of(train, config.target)
     predict = predictor(model)
 
@@ -154,7 +170,8 @@ def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, st
 
     def judge(params: state.Params, held_out: Examples) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray]]:
         judged = _judged(config, predict, params, held_out, mesh)
-        return evaluation.figures(config.target, *judged, held_out.classes), judged
+        # The figures decide which epoch is kept, so no other process computes them, to whom they might differ by a bit.
+        return hosts.on_first(lambda: evaluation.figures(config.target, *judged, held_out.classes)), judged
 
     with (
         Checkpoints(folder / workdir.CHECKPOINTS, keep=2) as checkpoints,  # the older one to fall back on
@@ -175,8 +192,12 @@ def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, st
             else:
                 say("encoder: random params")
         start = int(current.step)
-        workdir.update(folder, config)
-        workdir.write_json(folder / workdir.CLASSES, list(train.classes))
+
+        def note() -> None:
+            workdir.update(folder, config)
+            workdir.write_json(folder / workdir.CLASSES, list(train.classes))
+
+        hosts.on_first(note)
         keeper = Best(best, evaluation.criterion(config.target), finished, progress and progress["kept"])
         program = loop.Program(
             step=training_step(
@@ -212,26 +233,39 @@ def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, st
     params, at = restore_params(folder / workdir.BEST, plain, say)
     split, held_out = ("test", test) if test is not None else ("validation", validation)
     figures, judged = judge(params, held_out)
-    evaluation.draw(config.target, *judged, held_out.classes, folder)
-    judged_.write(folder / judged_.FILE, config.target, judged_.of(held_out, *judged), held_out.classes)
-    splits = {"train": train, "validation": validation, **({"test": test} if test is not None else {})}
-    result = {
-        "split": split,
-        "best_epoch": at // per_epoch,
-        "epochs": config.epochs,
-        "init": config.init,
-        "params": state.parameter_count(params),
-        **figures,
-        "data": {name: _described(each) for name, each in splits.items()},
-        "made_with": _made_with(),
-    }
-    workdir.write_json(folder / "result.json", result)
-    return result
+
+    def result() -> dict[str, Any]:
+        evaluation.draw(config.target, *judged, held_out.classes, folder)
+        judged_.write(folder / judged_.FILE, config.target, judged_.of(held_out, *judged), held_out.classes)
+        splits = {"train": train, "validation": validation, **({"test": test} if test is not None else {})}
+        found = {
+            "split": split,
+            "best_epoch": at // per_epoch,
+            "epochs": config.epochs,
+            "init": config.init,
+            "params": state.parameter_count(params),
+            **figures,
+            "data": {name: _described(each) for name, each in splits.items()},
+            "made_with": _made_with(),
+        }
+        workdir.write_json(folder / "result.json", found)
+        return found
+
+    return hosts.on_first(result)
 
 
 def _per_epoch(config: FinetuneConfig, train: Examples) -> int:
     """Steps of an epoch."""
     return math.ceil(len(train.labels) / config.batch_size)
+
+
+def _identity(train: Examples, validation: Examples) -> dict[str, Any]:
+    """What must be the same for a run to go on with the same data, and on every host."""
+    return {
+        "classes": list(train.classes),
+        "data.train": _digest(train),
+        "data.validation": _digest(validation),
+    }
 
 
 def optimizer_values(config: FinetuneConfig, steps: int) -> OptimizerConfig:
@@ -356,6 +390,7 @@ def batches(
             reverse_complement=config.reverse_complement,
             shuffle=True,
             start_batch=skip,
+            rows=sharding.local_rows(mesh, config.batch_size),
         )
         yield from sharding.on_devices(of_epoch, mesh)
         epoch, skip = epoch + 1, 0
@@ -367,15 +402,20 @@ def _judged(
     """Labels and predictions, as `evaluation.figures` takes them."""
     count, length = _row(config, examples)
     rows = loader.labelled_batches(
-        examples, batch_size=config.batch_size, k=config.model.k, length=length, pieces=count
+        examples,
+        batch_size=config.batch_size,
+        k=config.model.k,
+        length=length,
+        pieces=count,
+        rows=sharding.local_rows(mesh, config.batch_size),
     )
     labels, predicted = [], []
     for batch in sharding.on_devices(rows, mesh):
-        found, there = np.asarray(batch["labels"]), np.asarray(batch["weights"]) > 0
+        found, there = hosts.gather(batch["labels"]), hosts.gather(batch["weights"]) > 0
         if config.target == "per_base":
             there = there[:, None] & (found >= 0)
         labels.append(found[there])
-        predicted.append(np.asarray(predict(params, batch))[there])
+        predicted.append(hosts.gather(predict(params, batch))[there])
     return np.concatenate(labels), np.concatenate(predicted)
 
 

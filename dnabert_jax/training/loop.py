@@ -198,8 +198,8 @@ def run(
             """The batch of the next step; None when there is no such step or the data end before it."""
             return next(batches, None) if done < program.steps else None
 
-        batch = following()
-        while batch is not None and not stop.received:
+        batch, asked = following(), None
+        while batch is not None and not (asked := stop.after_step()):
             with profile.step(done, aside):
                 state, sums = program.step(state, batch)
                 done += 1
@@ -227,7 +227,7 @@ def run(
         save()
     checkpoints.wait()
     if batch is not None:
-        raise Interrupted(f"{stop.received}: saved step {done}; start again with the same command to go on from there")
+        raise Interrupted(f"{asked}: saved step {done}; start again with the same command to go on from there")
     if done < program.steps:
         display.say(f"the data end after step {done}; {program.steps} steps were asked for")
     return state, validated

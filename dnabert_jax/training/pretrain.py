@@ -1,5 +1,7 @@
 """Masked-LM pretraining: from a config to a workdir with checkpoints, metrics and a result."""
 
+import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from dnabert_jax import compiler, masking, optim, sharding, stored
+from dnabert_jax import compiler, hosts, masking, optim, sharding, stored
 from dnabert_jax.config import ModelConfig, PretrainConfig
 from dnabert_jax.data import loader, shards
 from dnabert_jax.data.rows import Batch
@@ -47,28 +49,35 @@ def run(config: PretrainConfig, say: Say) -> dict[str, Any]:
     """
     if not config.data.path:
         raise InputError("data.path is empty; give the folder that `dnabert build` wrote with --data.path")
-    with StopSignals() as stop:
-        source = None
-        if workdir.has_checkpoint(config.workdir):
-            config = workdir.as_begun(config, say)
-        elif config.init:
-            source = stored.read(config.init, say)
-            transfer.check_same_encoder(config.encoder, source, config.init)
-        mesh = sharding.make_mesh(config.mesh)
-        rows = config.batch_size // config.accumulation
-        sharding.check_batch(mesh, rows, "batch_size / accumulation")
-        train = shards.open_split(config.data.path, "train")
-        held_out = []
-        if shards.has_split(config.data.path, "validation"):
-            validation = shards.open_split(config.data.path, "validation")
-            held_out = loader.evaluation_batches(validation, config, rows, config.loop.validation_rows)
-        with workdir.lock(config.workdir), sharding.use(mesh):
+    with hosts.together(config.hosts), StopSignals() as stop:
+        say = hosts.only_first(say)
+        workdir.check_same_run_everywhere(config)
+        begun = hosts.on_first(lambda: workdir.init_as_begun(config, say))
+        with hosts.agreed():
+            source = None
+            if begun is not None:
+                config = dataclasses.replace(config, init=begun)
+            elif config.init:
+                source = stored.read(config.init, say)
+                transfer.check_same_encoder(config.encoder, source, config.init)
+            mesh = sharding.make_mesh(config.mesh)
+            rows = config.batch_size // config.accumulation
+            sharding.check_batch(mesh, rows, "batch_size / accumulation")
+            train = shards.open_split(config.data.path, "train")
+            held_out = []
+            if shards.has_split(config.data.path, "validation"):
+                validation = shards.open_split(config.data.path, "validation")
+                rows_here = sharding.local_rows(mesh, rows)
+                held_out = loader.evaluation_batches(validation, config, rows, config.loop.validation_rows, rows_here)
             pipeline = loader.Pretraining(train, config)
+        hosts.check_same(config.data.path, pipeline.identity)
+        with workdir.lock(config.workdir), sharding.use(mesh):
             segments = max([pipeline.most_segments, *(int(batch["segment_ids"].max()) for batch in held_out)])
-            attention_check.require(config.encoder, config.row_length, segments=segments)
+            attention_check.require(config.encoder, config.row_length, segments=max(hosts.exchange(segments)))
             workdir.claim(config.workdir, config)
             if not held_out:
                 say(f"{config.data.path}: no validation split, so nothing is validated")
+            stop.agree_over(mesh)
             return _run(config, source, pipeline, held_out, mesh, stop, say)
 
 
@@ -94,11 +103,11 @@ def _run(
             loop.check_identity(config.data.path, progress["identity"], pipeline.identity)
         if start > config.loop.steps:
             raise InputError(f"{folder}: is at step {start} already; expected loop.steps of at least that")
-        workdir.update(folder, config)
+        hosts.on_first(lambda: workdir.update(folder, config))
         program = loop.Program(
             step=training_step(config, optimizer, key=step_key, mesh=mesh, shardings=state.shardings(like)),
             batches=lambda start: sharding.on_devices(
-                pipeline.batches(start, jax.process_index(), jax.process_count()), mesh
+                pipeline.batches(start, sharding.local_rows(mesh, config.batch_size)), mesh
             ),
             figures=_figures(config),
             validate=_validation(config, held_out, mesh, validation_key) if held_out else None,
@@ -126,6 +135,11 @@ def _run(
                 stop=stop,
                 profile=profile,
             )
+    return hosts.on_first(lambda: _result(folder, final, validated))
+
+
+def _result(folder: Path, final: state.State, validated: loop.Figures) -> dict[str, Any]:
+    """Writes `result.json`, and returns what is in it."""
     first = next((each for each in reports.read(folder) if each["split"] == "validation"), None)
     result = {
         "steps": int(final.step),
@@ -220,7 +234,7 @@ def _validation(config: PretrainConfig, held_out: list[Batch], mesh: Mesh, key: 
         masked = masking.mask(row_key, batch, config.masking, k=config.encoder.k, evaluation=True)
         return jax.tree.map(lambda x: x[0], masked)
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def evaluate(params, batch, number):
         masked = jax.vmap(mask_row)(number * rows + jnp.arange(rows), batch)
         inputs = (masked.tokens, masked.segment_ids, masked.positions, masked.slots)

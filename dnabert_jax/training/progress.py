@@ -20,6 +20,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from dnabert_jax import hosts
+
 
 class Display(Protocol):
     """What `display` yields."""
@@ -40,7 +42,7 @@ def display(
     stream: TextIO | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> Iterator[Display]:
-    """Shows the progress of a run for as long as the context lasts.
+    """Shows the progress of a run for as long as the context lasts; of its processes only the first one does.
 
     Args:
       total_steps: step at which the run ends.
@@ -54,11 +56,23 @@ def display(
     """
     stream = sys.stdout if stream is None else stream
     left = _TimeLeft(total_steps, start_step, now)
-    if stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
+    if not hosts.is_first():
+        yield _Nothing()
+    elif stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
         with _live(total_steps, start_step, title, stream, left) as shown:
             yield shown
     else:
         yield _Lines(total_steps, title, stream, left)
+
+
+class _Nothing:
+    """For processes that stay silent."""
+
+    def update(self, step: int, figures: Mapping[str, Any] | None = None, split: str = "train") -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        pass
 
 
 class _TimeLeft:

@@ -16,6 +16,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from dnabert_jax import hosts
 from dnabert_jax.errors import RunStopped
 from dnabert_jax.training.workdir import plain, write_text
 
@@ -26,7 +27,8 @@ TENSORBOARD = "tensorboard"
 class Reports:
     """Appends reports to a workdir; a context manager.
 
-    Every line is on disk when `write` returns.
+    Every line is on disk when `write` returns. All processes of a run have to make one and write the same to it; the
+    first does it, and the others hear whether it could.
 
     Args:
       workdir: folder of the run; it exists.
@@ -39,12 +41,14 @@ class Reports:
 
     def __init__(self, workdir: str | Path, append_from_step: int | None = None) -> None:
         self._path = Path(workdir) / METRICS
-        keep_to = -1 if append_from_step is None else append_from_step
+        hosts.on_first(lambda: self._open(-1 if append_from_step is None else append_from_step))
+
+    def _open(self, keep_to: int) -> None:
         _drop_after(self._path, keep_to)
         try:
             # Unbuffered: after a full disk there is nothing left to fail a second time on closing.
             self._lines = open(self._path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
-            self._curves = _Curves(Path(workdir) / TENSORBOARD, keep_to + 1)
+            self._curves = _Curves(self._path.with_name(TENSORBOARD), keep_to + 1)
         except OSError as error:
             raise self._stopped(error) from None
 
@@ -60,7 +64,9 @@ class Reports:
         Raises:
           RunStopped: the disk is full.
         """
-        figures = plain(figures)
+        hosts.on_first(lambda: self._write(step, split, plain(figures)))
+
+    def _write(self, step: int, split: str, figures: dict[str, Any]) -> None:
         line = json.dumps({"step": int(step), "split": split, **figures}, allow_nan=False, ensure_ascii=False)
         try:
             _write_all(self._lines, line.encode() + b"\n")
@@ -70,6 +76,8 @@ class Reports:
 
     def close(self) -> None:
         """Closes the files; a second call does nothing. There is nothing left to write, so nothing can fail."""
+        if not hosts.is_first():
+            return
         self._lines.close()
         with contextlib.suppress(OSError):  # what a full disk did not take; `write` has said so already
             self._curves.close()

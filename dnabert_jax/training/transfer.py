@@ -66,8 +66,13 @@ def take_over(source: Stored, name: str, config: ModelConfig, params: state.Para
         say(f"new: {_inventory(new)}")
     for part in sorted(source.params.keys() - params.keys()):
         say(f"{part} of {name} is not taken: this model has none")
-    laid_out = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), found, {p: params[p] for p in found})
-    return {**params, **laid_out}
+    return {**params, **jax.tree.map(_laid_out, found, {part: params[part] for part in found})}
+
+
+def _laid_out(array: np.ndarray, like: jax.Array) -> jax.Array:
+    """Each process lays what its devices hold; `jax.device_put` would first compare the arrays of all of them."""
+    array = np.asarray(array, like.dtype)
+    return jax.make_array_from_callback(array.shape, like.sharding, lambda place: array[place])
 
 
 def _other_outputs(there: ModelConfig, here: ModelConfig) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import functools
 import json
 import math
 import os
@@ -20,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from dnabert_jax import outputs
-from dnabert_jax.config import FinetuneConfig, HostsConfig, PretrainConfig, differences, from_json, to_json
+from dnabert_jax import hosts, outputs
+from dnabert_jax.config import FinetuneConfig, HostsConfig, PretrainConfig, differences, field_names, from_json, to_json
 from dnabert_jax.errors import InputError, RunStopped
 
 CONFIG = "config.json"
@@ -60,6 +61,9 @@ MAY_DIFFER = (
 )
 """Fields that may change when a run is started again: where it lies, how long it is, how it is spread and reported."""
 
+_OF_EACH_HOST = ("data.path", "data.train", "data.validation", "data.test", "data.fasta", "init")
+"""Fields that may differ from one process of a run to the other, as where each keeps its copy of the data."""
+
 _KIND_OF_FIELD = {"masking": PretrainConfig, "freeze_encoder": FinetuneConfig}
 _NAME_OF_KIND = {PretrainConfig: "pretraining", FinetuneConfig: "fine-tuning"}
 _LOCK = ".lock"
@@ -70,16 +74,25 @@ _LOCKS_UNKNOWN = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 def claim(path: str | Path, config: PretrainConfig | FinetuneConfig) -> bool:
     """Makes `path` the workdir of the run that `config` describes. Call it inside `lock`.
 
-    Writes the `config.json` of a new run. Where a run was here before, the same or another, nothing is touched.
+    Writes the `config.json` of a new run. Where a run was here before, the same or another, nothing is touched. All
+    processes of the run have to call it; the first does it.
 
     Returns:
       Whether the run was here before.
 
     Raises:
-      InputError: the folder cannot be made or written; its `config.json` is damaged, of the other kind of run, or
-        differs in a field that decides the result (all of them are named, old value → new value); or it holds what a
-        run left but no `config.json`.
+      InputError: the folder cannot be made or written, or another host does not see what was written; its
+        `config.json` is damaged, of the other kind of run, or differs in a field that decides the result (all of them
+        are named, old value → new value); or it holds what a run left but no `config.json`.
     """
+    existed = hosts.on_first(lambda: _claim(path, config))
+    with hosts.agreed():
+        if not (Path(path) / CONFIG).exists():
+            raise InputError(f"{path}: what process 0 wrote is not here; expected a folder that all hosts share")
+    return existed
+
+
+def _claim(path: str | Path, config: PretrainConfig | FinetuneConfig) -> bool:
     folder = _folder(path)
     file = folder / CONFIG
     existed = file.exists()
@@ -108,22 +121,38 @@ def update(path: str | Path, config: PretrainConfig | FinetuneConfig) -> None:
         raise InputError(f"{file}: cannot be written ({error.strerror}); choose a workdir that can be") from None
 
 
-def as_begun(config: Any, say: Callable[[str], None]) -> Any:
-    """The config of a run that is resumed, with the `init` that its params came from, whatever is given now.
+def check_same_run_everywhere(config: PretrainConfig | FinetuneConfig) -> None:
+    """Raises InputError where the processes of a run were given different configs, but for where their data lie."""
+    own = (*(name for name in field_names(config) if name.startswith("hosts.")), *_OF_EACH_HOST)
+    values = {name: _value(config, name) for name in field_names(config) if name not in own}
+    hosts.check_same("the config", values)
+
+
+def init_as_begun(config: Any, say: Callable[[str], None]) -> str | None:
+    """The `init` that the params of a run came from which has saved in its workdir, whatever is given now.
 
     Args:
-      config: of a run that has saved in its workdir.
+      config: of the run.
       say: is told of another `init`, which is not read.
+
+    Returns:
+      None for a run that has not saved.
 
     Raises:
       InputError: as `read_config`.
     """
+    if not (config.workdir and has_checkpoint(config.workdir)):
+        return None
     if not (Path(config.workdir) / CONFIG).exists():
-        return config  # `claim` says what is wrong with such a folder
+        return config.init  # `claim` says what is wrong with such a folder
     before = read_config(config.workdir, type(config)).init
     if config.init not in ("", before):
         say(f"init {config.init} is not read: the run in {config.workdir} began with {before or 'random params'}")
-    return dataclasses.replace(config, init=before)
+    return before
+
+
+def _value(config: Any, name: str) -> Any:
+    return functools.reduce(getattr, name.split("."), config)
 
 
 def _check_same_run(folder: Path, old: Any, new: Any) -> None:
@@ -180,21 +209,27 @@ def has_checkpoint(path: str | Path) -> bool:
 
 @contextlib.contextmanager
 def lock(path: str | Path) -> Iterator[None]:
-    """Holds the workdir `path` for this process, making the folder where it is missing.
+    """Holds the workdir `path` for this run, making the folder where it is missing. All its processes have to call it.
 
-    The lock goes with the process, however that ends, so there is never a stale one. On file systems that know no
-    locks it does nothing.
+    The first of them takes the lock, which goes with it, however that ends, so there is never a stale one. On file
+    systems that know no locks it does nothing.
 
     Raises:
       InputError: another live process holds it, or the folder cannot be made or written.
     """
-    file = _folder(path) / _LOCK
-    try:
-        handle = open(file, "a+", encoding="utf-8")  # noqa: SIM115 - closed below, whichever way the run ends
-    except OSError as error:
-        raise InputError(f"{file}: cannot be written ({error.strerror}); choose a workdir that can be") from None
-    with handle:
-        _hold(handle, path)
+    with contextlib.ExitStack() as held:
+
+        def take() -> None:
+            file = _folder(path) / _LOCK
+            try:
+                handle = held.enter_context(open(file, "a+", encoding="utf-8"))
+            except OSError as error:
+                raise InputError(
+                    f"{file}: cannot be written ({error.strerror}); choose a workdir that can be"
+                ) from None
+            _hold(handle, path)
+
+        hosts.on_first(take)
         yield
 
 

@@ -65,17 +65,25 @@ def test_a_batch_far_into_the_run_needs_none_before_it():
     assert (batch["segment_ids"] > 0).any()
 
 
-@pytest.mark.parametrize("processes", [2, 3, 12])
-def test_the_shares_of_the_processes_make_the_batch(processes):
+ROWS = np.array([1, 2, 3, 7, 11])
+"""As a process may hold them, of batches of 12."""
+
+
+def _only(rows, batches):
+    return [{name: value[rows] for name, value in batch.items()} for batch in batches]
+
+
+def test_some_rows_of_a_batch_are_those_of_the_whole_one():
     whole = _take(loader.Pretraining(_split(), CONFIG).batches(2), 15)
-    shares = [_take(loader.Pretraining(_split(), CONFIG).batches(2, each, processes), 15) for each in range(processes)]
-    joined = [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]} for parts in zip(*shares)]
-    _assert_equal(joined, whole)
+    _assert_equal(_take(loader.Pretraining(_split(), CONFIG).batches(2, ROWS), 15), _only(ROWS, whole))
 
 
-def test_processes_must_share_a_batch_equally():
-    with pytest.raises(InputError, match="batch_size is 12; expected a multiple of the 5 processes"):
-        loader.Pretraining(_split(), CONFIG).batches(0, 0, 5)
+def test_some_rows_of_held_out_batches_are_those_of_the_whole_ones():
+    options = {"batch_size": 12, "count": 40}  # the last of which has 4 rows that are not empty
+    whole = loader.evaluation_batches(_split(), CONFIG, **options)
+    _assert_equal(loader.evaluation_batches(_split(), CONFIG, **options, rows=ROWS), _only(ROWS, whole))
+    last = loader.evaluation_batches(_split(), CONFIG, **options, rows=np.array([10, 11]))[-1]
+    assert not last["segment_ids"].any()
 
 
 def test_an_epoch_shows_each_of_its_rows_once():
@@ -146,6 +154,18 @@ def _examples(count=10):
 
 def _read_labelled(**options):
     return list(loader.labelled_batches(_examples(), **{"batch_size": 4, "k": 3, "length": 32, **options}))
+
+
+@pytest.mark.parametrize("target", ["single_label", "per_base"])
+def test_some_rows_of_labelled_batches_are_those_of_the_whole_ones(target):
+    examples = _examples()
+    if target == "per_base":
+        labels = tuple(np.arange(len(bases), dtype=np.int32) % 3 for bases in examples.sequences)
+        examples = dataclasses.replace(examples, labels=labels, target="per_base")
+    options = {"batch_size": 4, "k": 3, "length": 32, "shuffle": True, "reverse_complement": True}
+    whole = list(loader.labelled_batches(examples, **options))
+    rows = np.array([1, 3])
+    _assert_equal(list(loader.labelled_batches(examples, **options, rows=rows)), _only(rows, whole))
 
 
 def _sequences(batches):

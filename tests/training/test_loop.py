@@ -34,6 +34,9 @@ class Run:
         self.checkpoint: tuple[State, dict[str, Any]] | None = None
         self.received: str | None = None
 
+    def after_step(self) -> str | None:
+        return self.received
+
     def start(self, *, steps: int = STEPS, stop_at: int | None = None, **changes: Any) -> tuple[State, dict[str, Any]]:
         """Runs as far as it goes, from the last checkpoint where there is one.
 
