@@ -3,11 +3,15 @@
 import dataclasses
 import hashlib
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dnabert_jax.data import array_records, genome
 from dnabert_jax.errors import InputError
@@ -96,3 +100,33 @@ def test_a_file_that_cannot_be_written_is_an_os_error(tmp_path):
     with pytest.raises(OSError):
         write_all()
     writer.abandon()
+
+
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=6), chunk=st.integers(1, 20), shard=st.integers(1, 70))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_shards_that_are_written_one_by_one_are_those_of_one_writer(tmp_path, monkeypatch, lengths, chunk, shard):
+    monkeypatch.setattr(array_records, "_SHARD_BASES", shard)
+    rng = np.random.default_rng(len(lengths))
+    contigs = [(f"chr{number}", 7 * number, rng.integers(0, 5, n, dtype=np.uint8)) for number, n in enumerate(lengths)]
+    with tempfile.TemporaryDirectory(dir=tmp_path) as one, tempfile.TemporaryDirectory(dir=tmp_path) as many:
+        writer = genome.SplitWriter(Path(one), "train", chunk)
+        for name, start, bases in contigs:
+            writer.write(name, start, bases, lambda _: None)
+        info, contents = writer.finish()
+
+        intervals = [(name, start, start + bases.size) for name, start, bases in contigs]
+        plan = genome.plan_shards(intervals, chunk)
+        names, counts = array_records.shard_names(genome.NAME, "train", len(plan)), []
+        starts = {name: (start, bases) for name, start, bases in contigs}
+
+        def read(name, at, end):
+            start, bases = starts[name]
+            return name, at, bases[at - start : end - start]
+
+        for file, stretches in zip(names, plan, strict=True):
+            counts.append(genome.write_shard(Path(many, file), (read(*each) for each in stretches), chunk))
+        assert counts == info.shard_lengths
+        assert genome.read_back(Path(many), "train", intervals, len(plan)) == contents
+        assert [Path(many, file).read_bytes() for file in names] == [Path(one, file).read_bytes() for file in names]
+        with pytest.raises(OSError, match="do not hold"):
+            genome.read_back(Path(many), "train", [*intervals, ("more", 0, 5)], len(plan))
