@@ -34,6 +34,7 @@ def _train(program: str, arguments: Arguments) -> None:
 
     config = _config(program, arguments, PretrainConfig)
     huge_pages.ask()
+    _join(config)
     from dnabert_jax.training import pretrain
 
     pretrain.run(config, say)
@@ -45,9 +46,17 @@ def _finetune(program: str, arguments: Arguments) -> None:
 
     config = _config(program, arguments, FinetuneConfig)
     huge_pages.ask()
+    _join(config)
     from dnabert_jax.training import finetune
 
     finetune.run(config, say)
+
+
+def _join(config: "PretrainConfig | FinetuneConfig") -> None:
+    """Joins the processes of the run, of which only the first prints: Gloo, which connects CPUs, would on all."""
+    hosts.join(config.hosts)
+    if not hosts.is_first():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _config(program: str, arguments: Arguments, kind: type):

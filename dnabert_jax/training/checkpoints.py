@@ -6,14 +6,20 @@ Arrays are copied off the devices and written in the background.
 another model is told from a damaged one, a fingerprint of the arrays and a checksum of itself, so that a checkpoint
 whose files were damaged but still can be read is told from a good one. Restoring takes the newest good checkpoint, sets
 damaged ones aside under another name, and says so.
+
+With several processes each writes its shards into the one folder that they share. When they read, each reads for
+itself, without Orbax's barriers, at which the others would wait for one that failed; then all compare how it went, and
+take the same checkpoint.
 """
 
 import contextlib
 import gc
 import json
 import logging
+import secrets
 import shutil
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,12 +29,15 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from dnabert_jax import errors, hosts, lost
 from dnabert_jax.errors import InputError, RunStopped
 from dnabert_jax.training.state import Params, State, check_shapes, shapes
 
 Say = Callable[[str], None]
 
 _DAMAGED = ".damaged"
+_SEEN_WITHIN_S = 10.0
+"""How long a file that one process has made may take to show on another, as on NFS."""
 
 
 class Checkpoints:
@@ -37,21 +46,25 @@ class Checkpoints:
     Args:
       folder: made when missing.
       keep: how many stay; older ones are deleted once a newer one is whole.
+
+    Raises:
+      InputError: not every process of the run sees the folder.
+      RunStopped: it cannot be made or written.
     """
 
     def __init__(self, folder: str | Path, keep: int) -> None:
         self._folder = Path(folder).resolve()
         self._last_tried: int | None = None
-        try:
-            self._manager = ocp.CheckpointManager(
-                self._folder,
-                item_names=("params", "optimizer", "progress"),
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=keep, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=True
-                ),
-            )
-        except OSError as error:
-            raise RunStopped(f"{folder}: checkpoints cannot be written here ({error.strerror})") from None
+        hosts.on_first(lambda: _make(self._folder))
+        _check_shared(self._folder)
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            item_names=("params", "optimizer", "progress"),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=True
+            ),
+        )
+        self._open = contextlib.ExitStack()
 
     def save(self, step: int, state: State, progress: dict[str, Any]) -> None:
         """Starts to save; returns once the arrays are copied off the devices.
@@ -109,16 +122,17 @@ class Checkpoints:
           InputError: there are checkpoints, and every one is damaged; or the params in one have other shapes.
         """
         wanted = {"params": state.params, "optimizer": state.optimizer}
-
-        def read(step: int) -> tuple[State, dict[str, Any]]:
-            items, progress = _read(self._manager, step, wanted)
-            step_array = jax.device_put(jnp.asarray(step, state.step.dtype), state.step.sharding)
-            return State(step_array, items["params"], items["optimizer"]), progress
-
-        with _dropped_reads_unseen():
-            found = _newest_good(self._folder, read, say, set_aside=True)
+        found = _newest_good(self._folder, wanted, say, set_aside=True)
         self._manager.reload()
-        return found
+        if found is None:
+            return None
+        step, items, progress = found
+        step_array = jax.device_put(jnp.asarray(step, state.step.dtype), state.step.sharding)
+        return State(step_array, items["params"], items["optimizer"]), progress
+
+    def newest(self) -> int | None:
+        """The newest step that is whole on disk, damaged or not."""
+        return max(_steps(self._folder), default=None)
 
     def close(self) -> None:
         """Waits for a save under way and lets go of the folder; a failed save is the caller's to hear of by `wait`."""
@@ -128,10 +142,14 @@ class Checkpoints:
             self._manager.close()
 
     def __enter__(self) -> "Checkpoints":
+        self._open.enter_context(lost.saved_in(self.newest))
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        # A save under way waits for all processes, and they may know nothing of this one's error.
+        if error is None or lost.tell(errors.line(error), errors.status(error)):
+            self.close()
+        self._open.close()
 
 
 def restore_params(folder: str | Path, params: Params, say: Say) -> tuple[Params, int]:
@@ -149,18 +167,47 @@ def restore_params(folder: str | Path, params: Params, say: Say) -> tuple[Params
       InputError: no checkpoint, none that is good, or one of other shapes.
     """
     folder = Path(folder).resolve()
-    if not _steps(folder):
+    found = _newest_good(folder, {"params": params}, say, set_aside=False)
+    if found is None:
         raise InputError(f"{folder}: holds no checkpoint; expected one that a run has saved")
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    manager = ocp.CheckpointManager(folder, item_names=("params", "progress"), options=options)
-    with contextlib.closing(manager):
+    step, items, _ = found
+    return items["params"], step
 
-        def read(step: int) -> tuple[Params, int]:
-            items, _ = _read(manager, step, {"params": params})
-            return items["params"], step
 
-        with _dropped_reads_unseen():
-            return _newest_good(folder, read, say, set_aside=False)
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise RunStopped(f"{folder}: checkpoints cannot be written here ({error.strerror})") from None
+
+
+def _check_shared(folder: Path) -> None:
+    """Raises InputError, on every process, where one does not see what the first one has written to the folder."""
+    if hosts.count() == 1:
+        return
+
+    def write() -> str:
+        name = f".seen-by-all-{secrets.token_hex(8)}"
+        try:
+            (folder / name).touch()
+        except OSError as error:
+            raise RunStopped(f"{folder}: checkpoints cannot be written here ({error.strerror})") from None
+        return name
+
+    token = folder / hosts.on_first(write)
+    end = time.monotonic() + _SEEN_WITHIN_S
+    while not (seen := token.exists()) and time.monotonic() < end:
+        time.sleep(0.1)
+    blind = [process for process, sees in enumerate(hosts.exchange(seen)) if not sees]
+    if hosts.is_first():
+        token.unlink(missing_ok=True)
+    if blind:
+        raise InputError(
+            f"{folder}: {hosts.name(blind[0])} does not see what process 0 writes there; expected a workdir that all "
+            "processes share, such as on NFS"
+        )
 
 
 @contextlib.contextmanager
@@ -178,39 +225,68 @@ def _dropped_reads_unseen() -> Iterator[None]:
         chatter.setLevel(level)
 
 
-def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    progress = manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())).progress
-    if progress["checksum"] != _checksum(progress):
-        raise ValueError("the progress is not what was saved")
-    check_shapes(manager.directory / str(step), shapes(wanted["params"]), progress["shapes"])
-    items = {name: ocp.args.StandardRestore(tree) for name, tree in wanted.items()}
-    read = manager.restore(step, args=ocp.args.Composite(**items))
-    restored = {name: read[name] for name in wanted}
-    if any(progress["fingerprint"][name] != value for name, value in _fingerprint(restored).items()):
-        raise ValueError("the arrays are not those that were saved")
-    return restored, progress
+def _newest_good(folder: Path, wanted: dict[str, Any], say: Say, *, set_aside: bool) -> Any:
+    """The step, items and progress of the newest good checkpoint, the same on every process; None without any.
 
-
-def _newest_good(folder: Path, read: Callable[[int], Any], say: Say, *, set_aside: bool) -> Any:
-    steps = sorted(_steps(folder), reverse=True)
-    for place, step in enumerate(steps):
-        try:
-            found = read(step)
-        except (InputError, MemoryError):
-            raise
-        except Exception as error:  # what a damaged checkpoint raises depends on which byte is wrong
-            if "RESOURCE_EXHAUSTED" in str(error):
-                raise
+    Raises:
+      InputError: every one is damaged, or the params have other shapes.
+    """
+    steps = hosts.on_first(lambda: sorted(_steps(folder), reverse=True))
+    if not steps:
+        return None
+    # A process that reads alone is the only active one to Orbax, so that it waits for nobody.
+    here = hosts.index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"reading-{here}"
+    )
+    options = ocp.CheckpointManagerOptions(
+        read_only=True, **({"multiprocessing_options": alone} if hosts.count() > 1 else {})
+    )
+    manager = ocp.CheckpointManager(folder, item_names=(*wanted, "progress"), options=options)
+    with contextlib.closing(manager), _dropped_reads_unseen():
+        for place, step in enumerate(steps):
+            items, progress, wrong = _read(manager, step, wanted)
+            if not wrong:
+                if set_aside:
+                    hosts.on_first(lambda damaged=steps[:place]: _set_aside(folder, damaged))
+                return step, items, progress
             before = f"; taking step {steps[place + 1]}" if place + 1 < len(steps) else ""
-            say(f"{folder / str(step)}: the checkpoint is damaged ({_first_line(error)}){before}")
-        else:
-            for damaged in steps[:place] if set_aside else ():  # not before an older one has proved good
-                shutil.rmtree(folder / f"{damaged}{_DAMAGED}", ignore_errors=True)
-                (folder / str(damaged)).rename(folder / f"{damaged}{_DAMAGED}")
-            return found
-    if steps:
-        raise InputError(f"{folder}: every checkpoint is damaged; expected at least one that is whole")
-    return None
+            say(f"{folder / str(step)}: the checkpoint is damaged ({wrong}){before}")
+    raise InputError(f"{folder}: every checkpoint is damaged; expected at least one that is whole")
+
+
+def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> tuple[Any, Any, str]:
+    """The items and the progress of a checkpoint, and what is wrong with it; empty where every process finds it good.
+
+    Raises:
+      InputError: the params have other shapes.
+    """
+    items, progress, wrong = None, None, ""
+    try:
+        progress = manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())).progress
+        if progress["checksum"] != _checksum(progress):
+            raise ValueError("the progress is not what was saved")
+        check_shapes(manager.directory / str(step), shapes(wanted["params"]), progress["shapes"])
+        arguments = {name: ocp.args.StandardRestore(tree) for name, tree in wanted.items()}
+        read = manager.restore(step, args=ocp.args.Composite(**arguments))
+        items = {name: read[name] for name in wanted}
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # what a damaged checkpoint raises depends on which byte is wrong
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        wrong = _first_line(error)
+    wrong = next((each for each in hosts.exchange(wrong) if each), "")
+    if not wrong and any(progress["fingerprint"][name] != value for name, value in _fingerprint(items).items()):
+        wrong = "the arrays are not those that were saved"
+    return items, progress, wrong
+
+
+def _set_aside(folder: Path, steps: list[int]) -> None:
+    """Gives damaged checkpoints another name; not before an older one has proved good."""
+    for step in steps:
+        shutil.rmtree(folder / f"{step}{_DAMAGED}", ignore_errors=True)
+        (folder / str(step)).rename(folder / f"{step}{_DAMAGED}")
 
 
 def _steps(folder: Path) -> list[int]:
