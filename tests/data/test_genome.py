@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_written_is_an_os_error(tmp_path):
 
 
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=6), chunk=st.integers(1, 20), shard=st.integers(1, 70))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_shards_that_are_written_one_by_one_are_those_of_one_writer(tmp_path, monkeypatch, lengths, chunk, shard):
     monkeypatch.setattr(array_records, "_SHARD_BASES", shard)
     rng = np.random.default_rng(len(lengths))
