@@ -137,6 +137,8 @@ def check(fasta: Sequence[str | Path], out: Path, chunk: int, wanted: selection.
     for path in map(Path, fasta):
         if path.exists() and not path.is_file() and not path.is_dir():
             raise InputError(f"{path}: a pipe or device, which can be read only once; expected a file")
+    if out.parts[:1] in (("gs:",), ("s3:",)):
+        raise InputError(f"{out}: shards are written to files; expected a folder, to be copied when it is complete")
     if not out.name:
         raise InputError(f"{out}: expected the name of a new folder")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):

@@ -279,6 +279,8 @@ def test_no_file_a_missing_one_and_a_pipe(tmp_path):
         build.build("a.fa", tmp_path / "out")
     with pytest.raises(InputError, match=r"none\.fa"):
         build.build([tmp_path / "none.fa"], tmp_path / "out")
+    with pytest.raises(InputError, match="expected a folder"):
+        build.build([write(tmp_path / "a.fa")], "gs://bucket/out")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="only once"):
         build.build([tmp_path / "pipe"], tmp_path / "out")
