@@ -3,7 +3,7 @@
 All of them keep the encoder's params under the key `encoder`, so that they pass from one model to another as they are.
 """
 
-import math
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -248,8 +248,9 @@ def fine_tuned(config: ModelConfig, dropout: float = 0.0) -> SequenceClassifier 
 
 def initializer(config: ModelConfig) -> Callable[[jax.Array], Any]:
     """Random key → params of a model, boxed with their logical axes."""
-    length = 128 * math.ceil(config.encoder.max_length / 128)  # what every attention kernel takes
-    row = jnp.zeros((1, length), jnp.int32)
+    # Params do not depend on the kernel, and fused ones do not take one row on a mesh of several devices.
+    config = dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, attention="xla"))
+    row = jnp.zeros((1, config.encoder.max_length), jnp.int32)
     if config.head == "none":
         model, inputs = _BareEncoder(config.encoder), (row, row, row)
     elif config.head == "masked_lm":
