@@ -62,6 +62,7 @@ def _receive(coordinator: str, port: int, processes: int, wait_s: float, end: fl
             said = _heard(connection)
             if not all(isinstance(said.get(name), int) for name in ("process", "processes")):  # not one of ours
                 continue
+            here = {number: each for number, each in here.items() if _is_waiting(each)}  # others are to come again
             wrong = _wrong(said, processes, here)
             if wrong:
                 _answer_all({**here, -1: connection}, "wrong", wrong)
@@ -102,7 +103,7 @@ def _wrong(said: dict, processes: int, here: dict[int, socket.socket]) -> str:
             f"process {number} was told of {told} processes and process 0 of {processes}; expected the same number "
             "for all"
         )
-    if number == 0 or (number in here and _is_waiting(here[number])):
+    if number == 0 or number in here:
         return f"two processes are number {number} of {processes}; expected each number from 0 once"
     return ""
 
