@@ -6,7 +6,7 @@ from typing import Literal
 
 import jax
 
-from dnabert_jax import hub, stored
+from dnabert_jax import hub, places, stored
 from dnabert_jax.errors import InputError
 
 Form = Literal["huggingface", "flax"]
@@ -41,6 +41,8 @@ def convert(
       InputError: no model at `source`, one that has not that form, or something at `target` that is not replaced.
       RunStopped: the folder cannot be written.
     """
+    if places.is_remote(target):
+        raise InputError(f"{target}: models are written to local folders only; expected one, to be copied from there")
     target = Path(target)
     _require_free(target, overwrite)
     if stored.form_of(source) == "huggingface":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dnabert_jax import recipes
+from dnabert_jax import places, recipes
 from dnabert_jax.config import FinetuneConfig, LabelledConfig
 from dnabert_jax.errors import InputError, Interrupted
 from dnabert_jax.training.signals import StopSignals
@@ -36,6 +36,8 @@ class Training:
             raise InputError("no recipe; expected one, such as --train.recipe splice")
         if self.compare_random and not self.init:
             raise InputError("no init; expected the model to compare with one from random params")
+        if places.is_remote(self.workdir):
+            raise InputError(f"{self.workdir}: a task's report is drawn in a local folder; expected one as workdir")
 
 
 def check(training: Training) -> None:

@@ -1,6 +1,7 @@
 """Outputs that are whole or absent: a file or folder gets its name when it is complete, and vanishes otherwise.
 
-Both are written under a hidden name beside their own, so that the last step is a rename. Clean-ups run on every
+Both are written under a hidden name beside their own, so that the last step is a rename; a file for an object store
+is written here first, and stored there whole. Clean-ups run on every
 exception, and so on Ctrl-C, and on SIGTERM where that raises one, as in the `dnabert` command.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dnabert_jax import places
 from dnabert_jax.errors import InputError, RunStopped
 
 
@@ -27,6 +29,10 @@ def file(path: Path) -> Iterator[Path]:
     Raises:
       OSError: it cannot get its name.
     """
+    if places.is_remote(path):
+        with places.file(path) as temporary:
+            yield temporary
+        return
     place = Path(os.path.realpath(path))
     temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:

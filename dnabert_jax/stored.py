@@ -17,7 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from dnabert_jax import hub, outputs
+from dnabert_jax import hub, outputs, places
 from dnabert_jax.config import FinetuneConfig, MeshConfig, ModelConfig, PretrainConfig, from_json, to_json
 from dnabert_jax.errors import InputError
 from dnabert_jax.model.heads import initializer
@@ -48,13 +48,14 @@ def read(source: str | Path, say: Say) -> Stored:
 
     Args:
       source: workdir of a pretraining or a fine-tuning run (of this one the best epoch), folder of a converted model,
-        Hugging Face folder, or, where there is no such folder, the id of a model on Hugging Face's hub.
+        either also on gs:// or s3://; Hugging Face folder, or, where there is no such folder, the id of a model on
+        Hugging Face's hub.
       say: hears of damaged checkpoints that were passed over, and of what was not taken from a Hugging Face model.
 
     Raises:
       InputError: none of these, damaged, or of other shapes than its config says.
     """
-    folder, form = Path(source), form_of(source)
+    folder, form = places.place(source), form_of(source)
     if form == "converted":
         return _read_converted(folder)
     if form == "huggingface":
@@ -84,7 +85,7 @@ def form_of(source: str | Path) -> Literal["converted", "huggingface", "workdir"
     """
     if not str(source):
         raise InputError("the model's name is empty; expected a folder or a hub id")
-    folder = Path(source)
+    folder = places.place(source)
     try:
         if (folder / MODEL).is_file():
             return "converted"
@@ -115,7 +116,8 @@ def _read_converted(folder: Path) -> Stored:
     file = folder / PARAMS
     try:
         config = _anywhere(from_json(ModelConfig, (folder / MODEL).read_text("utf-8"), str(folder / MODEL)))
-        arrays = safetensors.numpy.load_file(file)
+        load_file = safetensors.numpy.load_file
+        arrays = safetensors.numpy.load(file.read_bytes()) if places.is_remote(file) else load_file(file)
     except (OSError, UnicodeDecodeError, safetensors.SafetensorError) as error:
         raise InputError(f"{file}: cannot be read ({error}); expected a whole converted model") from None
     expected = state.shapes(nn.unbox(jax.eval_shape(initializer(config), jax.random.key(0))))

@@ -99,7 +99,7 @@ def embed(
 
 def convert(
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")],
-    dst: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST")],
+    dst: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DST")],
     *,
     to: Literal["huggingface", "flax"],
     permute_vocabulary: bool = False,

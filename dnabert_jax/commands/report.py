@@ -9,9 +9,9 @@ from dnabert_jax.commands.notes import say
 
 
 def report(
-    workdir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="WORKDIR")],
+    workdir: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORKDIR")],
     *,
-    against: tuple[Path, ...] = (),
+    against: tuple[str, ...] = (),
     output: Path | None = None,
 ) -> None:
     """Draws a fine-tuning run: one HTML file with figures and their intervals, curves, and what went wrong.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dnabert_jax import results
+from dnabert_jax import places, results
 from dnabert_jax.config import Target
 from dnabert_jax.data import labels as labels_
 from dnabert_jax.data import text
@@ -66,7 +66,7 @@ def write(path: str | Path, target: Target, judged: Judged, classes: tuple[str, 
       InputError: the place cannot be written to.
       RunStopped: the disk is full.
     """
-    with results.text(Path(path)) as file:
+    with results.text(places.place(path)) as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
         table.writerow(_header(target, classes))
         for number, (name, predicted) in enumerate(zip(judged.ids, judged.predictions, strict=True)):

@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dnabert_jax import outputs
+from dnabert_jax import outputs, places
 from dnabert_jax.errors import RunStopped
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
@@ -38,7 +38,7 @@ def save(figures: dict[str, Figure], folder: str | Path) -> list[Path]:
     Raises:
       RunStopped: a picture cannot be written.
     """
-    paths = [Path(folder) / name for name in figures]
+    paths = [places.place(folder) / name for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

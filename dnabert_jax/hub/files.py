@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
+from dnabert_jax import places
 from dnabert_jax.errors import InputError
 from dnabert_jax.hub.names import Tensors
 
@@ -40,7 +41,7 @@ Say = Callable[[str], None]
 
 def is_model(folder: str | Path) -> bool:
     """Whether a folder is meant as a Hugging Face model: it has weights under their names, or a config with theirs."""
-    folder = Path(folder)
+    folder = places.place(folder)
     if any((folder / name).is_file() for name in _WEIGHTS):
         return True
     try:
@@ -59,6 +60,8 @@ def locate(source: str | Path) -> Path:
     Raises:
       InputError: no folder; or the hub has no such model, or cannot be reached.
     """
+    if places.is_remote(source) and places.place(source).exists():
+        raise InputError(f"{source}: Hugging Face models are not read from there; expected one in a local folder")
     folder = Path(source)
     if folder.is_dir():
         return folder

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dnabert_jax import evaluation
+from dnabert_jax import evaluation, places
 from dnabert_jax.config import FinetuneConfig
 from dnabert_jax.data import tables
 from dnabert_jax.errors import InputError
@@ -90,6 +90,8 @@ def read(path: str | Path) -> Finished:
       InputError: no workdir, one of another kind of run, a run that has not ended or left no predictions, or files
         that are damaged or not of one run.
     """
+    if places.is_remote(path):
+        raise InputError(f"{path}: reports are drawn from local folders; expected the workdir copied to one")
     folder = Path(path)
     config = workdir.read_config(folder, FinetuneConfig)
     if not (folder / _RESULT).is_file():

@@ -10,12 +10,16 @@ damaged ones aside under another name, and says so.
 With several processes each writes its shards into the one folder that they share. When they read, each reads for
 itself, without Orbax's barriers, at which the others would wait for one that failed; then all compare how it went, and
 take the same checkpoint.
+
+On an object store files are written in place, and a last one of them, `commit_success.txt`, says that a checkpoint is
+whole; setting one aside copies its objects within the store.
 """
 
 import contextlib
 import gc
 import json
 import logging
+import os
 import secrets
 import shutil
 import sys
@@ -29,13 +33,16 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from dnabert_jax import errors, hosts, lost
+from dnabert_jax import errors, hosts, lost, places
 from dnabert_jax.errors import InputError, RunStopped
+from dnabert_jax.training import s3_arrays
 from dnabert_jax.training.state import Params, State, check_shapes, shapes
 
 Say = Callable[[str], None]
 
 _DAMAGED = ".damaged"
+_WHOLE = "commit_success.txt"
+"""What Orbax writes last on an object store."""
 _SEEN_WITHIN_S = 10.0
 """How long a file that one process has made may take to show on another, as on NFS."""
 
@@ -53,7 +60,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, keep: int) -> None:
-        self._folder = Path(folder).resolve()
+        self._folder = _place(folder)
         self._last_tried: int | None = None
         hosts.on_first(lambda: _make(self._folder))
         _check_shared(self._folder)
@@ -61,7 +68,11 @@ class Checkpoints:
             self._folder,
             item_names=("params", "optimizer", "progress"),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=True
+                max_to_keep=keep,
+                create=True,
+                cleanup_tmp_directories=True,
+                enable_async_checkpointing=True,
+                **_in_place(self._folder),
             ),
         )
         self._open = contextlib.ExitStack()
@@ -166,7 +177,7 @@ def restore_params(folder: str | Path, params: Params, say: Say) -> tuple[Params
     Raises:
       InputError: no checkpoint, none that is good, or one of other shapes.
     """
-    folder = Path(folder).resolve()
+    folder = _place(folder)
     found = _newest_good(folder, {"params": params}, say, set_aside=False)
     if found is None:
         raise InputError(f"{folder}: holds no checkpoint; expected one that a run has saved")
@@ -174,7 +185,25 @@ def restore_params(folder: str | Path, params: Params, say: Say) -> tuple[Params
     return items["params"], step
 
 
+def _place(folder: str | Path) -> Path:
+    if not places.is_remote(folder):
+        return Path(folder).resolve()
+    if os.fspath(folder).startswith("s3:"):
+        s3_arrays.teach()
+    return places.place(folder)
+
+
+def _in_place(folder: Path) -> dict[str, Any]:
+    """Options by which Orbax does on s3:// as it does on gs://, and renames no folders."""
+    if not os.fspath(folder).startswith("s3:"):
+        return {}
+    mode = ocp.options.AtomicityMode.COMMIT_FILE
+    return {"atomicity_options": ocp.options.AtomicityOptions(mode=mode)}
+
+
 def _make(folder: Path) -> None:
+    if places.is_remote(folder):
+        return  # there are no folders to be made; config.json has been written there by now
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
@@ -240,7 +269,7 @@ def _newest_good(folder: Path, wanted: dict[str, Any], say: Say, *, set_aside: b
         primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"reading-{here}"
     )
     options = ocp.CheckpointManagerOptions(
-        read_only=True, **({"multiprocessing_options": alone} if hosts.count() > 1 else {})
+        read_only=True, **_in_place(folder), **({"multiprocessing_options": alone} if hosts.count() > 1 else {})
     )
     manager = ocp.CheckpointManager(folder, item_names=(*wanted, "progress"), options=options)
     with contextlib.closing(manager), _dropped_reads_unseen():
@@ -285,12 +314,18 @@ def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> 
 def _set_aside(folder: Path, steps: list[int]) -> None:
     """Gives damaged checkpoints another name; not before an older one has proved good."""
     for step in steps:
+        if places.is_remote(folder):
+            places.move(folder / str(step), folder / f"{step}{_DAMAGED}")
+            continue
         shutil.rmtree(folder / f"{step}{_DAMAGED}", ignore_errors=True)
         (folder / str(step)).rename(folder / f"{step}{_DAMAGED}")
 
 
 def _steps(folder: Path) -> list[int]:
-    return [int(each.name) for each in folder.iterdir() if each.name.isdigit()] if folder.is_dir() else []
+    there = [each for each in folder.iterdir() if each.name.isdigit()] if folder.is_dir() else []
+    if places.is_remote(folder):
+        there = [each for each in there if (each / _WHOLE).exists()]
+    return [int(each.name) for each in there]
 
 
 def _checksum(progress: dict[str, Any]) -> int:

@@ -12,7 +12,6 @@ import math
 import os
 import platform
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from dnabert_jax import compiler, evaluation, hosts, lora, optim, sharding, stored
+from dnabert_jax import compiler, evaluation, hosts, lora, optim, places, sharding, stored
 from dnabert_jax.config import (
     EncoderConfig,
     FinetuneConfig,
@@ -96,7 +95,7 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
 
 def _encoder_as_begun(config: FinetuneConfig) -> dict[str, Any] | None:
     """The encoder of the run in the workdir, as JSON has it; None where there is none."""
-    if not config.workdir or not (Path(config.workdir) / workdir.CONFIG).exists():
+    if not config.workdir or not (places.place(config.workdir) / workdir.CONFIG).exists():
         return None
     return dataclasses.asdict(workdir.read_config(config.workdir, FinetuneConfig).encoder)
 
@@ -147,7 +146,7 @@ def _examples(config: FinetuneConfig, say: Say) -> tuple[Examples, Examples, Exa
 
 def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, stop: StopSignals, say: Say):
     train, validation, test = examples
-    folder = Path(config.workdir)
+    folder = places.place(config.workdir)
     per_epoch = _per_epoch(config, train)
     steps = per_epoch * config.epochs
     values = optimizer_values(config, steps)

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from dnabert_jax import compiler, hosts, masking, optim, sharding, stored
+from dnabert_jax import compiler, hosts, masking, optim, places, sharding, stored
 from dnabert_jax.config import ModelConfig, PretrainConfig
 from dnabert_jax.data import loader, shards
 from dnabert_jax.data.rows import Batch
@@ -84,7 +84,7 @@ def run(config: PretrainConfig, say: Say) -> dict[str, Any]:
 def _run(
     config: PretrainConfig, source: Stored | None, pipeline, held_out, mesh: Mesh, stop: StopSignals, say: Say
 ) -> dict[str, Any]:
-    folder = Path(config.workdir)
+    folder = places.place(config.workdir)
     optimizer = optim.adamw(config.optimizer)
     key = jax.random.key(config.seed)
     params_key, step_key, validation_key = jax.random.split(key, 3)

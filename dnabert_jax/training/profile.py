@@ -15,7 +15,7 @@ from types import TracebackType
 
 import jax
 
-from dnabert_jax import outputs
+from dnabert_jax import outputs, places
 from dnabert_jax.training.reports import TENSORBOARD
 
 _STEP = "train"
@@ -35,7 +35,7 @@ class Profile:
 
     def __init__(self, steps: range | None, workdir: str | Path, say: Callable[[str], None]) -> None:
         self._steps = steps or range(0)
-        self._folder = Path(workdir) / TENSORBOARD / "plugins" / "profile"
+        self._folder = places.place(workdir) / TENSORBOARD / "plugins" / "profile"
         self._say = say
         self._traced: list[int] = []
         self._under_way: tempfile.TemporaryDirectory | None = None

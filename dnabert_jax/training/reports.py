@@ -2,11 +2,15 @@
 
 A run that resumes from step s first drops what was reported after s, so that its `metrics.jsonl` ends up as that of a
 run which was never interrupted; TensorBoard is told to do the same. For that, report step s before saving it.
+
+On an object store both files are stored anew with each report, whole, for nothing can be appended there. A report is
+also where a run sees that another has taken over its workdir, which no lock prevents there, and ends.
 """
 
 import contextlib
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +20,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from dnabert_jax import hosts
+from dnabert_jax import hosts, places
 from dnabert_jax.errors import RunStopped
-from dnabert_jax.training.workdir import plain, write_text
+from dnabert_jax.training.workdir import holder, plain, write_text
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -40,14 +44,17 @@ class Reports:
     """
 
     def __init__(self, workdir: str | Path, append_from_step: int | None = None) -> None:
-        self._path = Path(workdir) / METRICS
+        self._path = places.place(workdir) / METRICS
         hosts.on_first(lambda: self._open(-1 if append_from_step is None else append_from_step))
 
     def _open(self, keep_to: int) -> None:
         _drop_after(self._path, keep_to)
         try:
-            # Unbuffered: after a full disk there is nothing left to fail a second time on closing.
-            self._lines = open(self._path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
+            self._holder = holder(self._path.parent)
+            if places.is_remote(self._path):
+                self._lines = places.Growing(self._path)
+            else:  # unbuffered: after a full disk there is nothing left to fail a second time on closing
+                self._lines = open(self._path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
             self._curves = _Curves(self._path.with_name(TENSORBOARD), keep_to + 1)
         except OSError as error:
             raise self._stopped(error) from None
@@ -62,13 +69,15 @@ class Reports:
             finite number is written as null. TensorBoard gets the numbers at the top level, as `split/name`.
 
         Raises:
-          RunStopped: the disk is full.
+          RunStopped: the disk is full, or another run has taken over a workdir on an object store.
         """
         hosts.on_first(lambda: self._write(step, split, plain(figures)))
 
     def _write(self, step: int, split: str, figures: dict[str, Any]) -> None:
         line = json.dumps({"step": int(step), "split": split, **figures}, allow_nan=False, ensure_ascii=False)
         try:
+            if (now := holder(self._path.parent)) != self._holder:
+                raise RunStopped(f"{self._path.parent}: another process ({now.strip()}) has taken over this workdir")
             _write_all(self._lines, line.encode() + b"\n")
             self._curves.write(int(step), split, figures)
         except OSError as error:
@@ -96,7 +105,7 @@ class Reports:
 
 def read(workdir: str | Path) -> list[dict[str, Any]]:
     """Every report in the workdir's `metrics.jsonl`, in order; a line that was cut short is left out."""
-    path = Path(workdir) / METRICS
+    path = places.place(workdir) / METRICS
     if not path.exists():
         return []
     found = (_report(line) for line in path.read_bytes().splitlines(keepends=True))
@@ -136,14 +145,18 @@ class _Curves:
     """
 
     def __init__(self, folder: Path, purge_from_step: int) -> None:
-        folder.mkdir(exist_ok=True)
+        self._remote = folder if places.is_remote(folder) else None
+        self._aside = tempfile.TemporaryDirectory(prefix="tensorboard-") if self._remote else None
+        if not self._remote:
+            folder.mkdir(exist_ok=True)
         # The name that tensorboardX makes is unique to the second only; the suffix is what keeps an earlier file safe.
-        number = sum(1 for _ in folder.iterdir())
-        self._events = EventsWriter(os.fspath(folder / "events"), f".{number}")
+        number = sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
+        self._folder = Path(self._aside.name) if self._aside else folder
+        self._events = EventsWriter(os.fspath(self._folder / "events"), f".{number}")
         self._closed = False
         start = SessionLog(status=SessionLog.START)
         self._events.write_event(Event(step=purge_from_step, session_log=start))
-        self._events.flush()
+        self._flush()
 
     def write(self, step: int, split: str, figures: dict[str, Any]) -> None:
         for name, value in figures.items():
@@ -151,9 +164,16 @@ class _Curves:
                 event = Event(step=step, summary=scalar(f"{split}/{name}", value))
                 event.wall_time = time.time()
                 self._events.write_event(event)
+        self._flush()
+
+    def _flush(self) -> None:
         self._events.flush()
+        for file in self._folder.iterdir() if self._remote else ():
+            places.write(self._remote / file.name, file.read_bytes())
 
     def close(self) -> None:
         if not self._closed:
             self._closed = True
             self._events.close()
+            if self._aside:
+                self._aside.cleanup()

@@ -3,7 +3,8 @@
 A workdir belongs to the run whose `config.json` lies in it. `claim` lets the same run come back, with the few fields
 that change neither its data nor its params allowed to differ, and turns every other run away; `update` notes these
 fields once the run does go on. `lock` keeps a second process out. The `write_` functions go through a temporary
-sibling, so that a reader never meets half a file.
+sibling, so that a reader never meets half a file. A workdir may lie on an object store (`dnabert_jax.places`), which
+writes files whole by itself, but knows no locks.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import functools
 import json
 import math
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from dnabert_jax import hosts, outputs
+from dnabert_jax import hosts, outputs, places
 from dnabert_jax.config import FinetuneConfig, HostsConfig, PretrainConfig, differences, field_names, from_json, to_json
 from dnabert_jax.errors import InputError, RunStopped
 
@@ -87,7 +89,7 @@ def claim(path: str | Path, config: PretrainConfig | FinetuneConfig) -> bool:
     """
     existed = hosts.on_first(lambda: _claim(path, config))
     with hosts.agreed():
-        if not (Path(path) / CONFIG).exists():
+        if not (places.place(path) / CONFIG).exists():
             raise InputError(f"{path}: what process 0 wrote is not here; expected a folder that all hosts share")
     return existed
 
@@ -114,7 +116,7 @@ def update(path: str | Path, config: PretrainConfig | FinetuneConfig) -> None:
     Raises:
       InputError: the file cannot be written.
     """
-    file = Path(path) / CONFIG
+    file = places.place(path) / CONFIG
     try:
         _replace(file, to_json(dataclasses.replace(config, hosts=HostsConfig())))
     except OSError as error:
@@ -143,7 +145,7 @@ def init_as_begun(config: Any, say: Callable[[str], None]) -> str | None:
     """
     if not (config.workdir and has_checkpoint(config.workdir)):
         return None
-    if not (Path(config.workdir) / CONFIG).exists():
+    if not (places.place(config.workdir) / CONFIG).exists():
         return config.init  # `claim` says what is wrong with such a folder
     before = read_config(config.workdir, type(config)).init
     if config.init not in ("", before):
@@ -172,7 +174,7 @@ def read_config(path: str | Path, *kinds: type) -> Any:
     Raises:
       InputError: no workdir, a damaged `config.json`, or a run of a kind that is not among `kinds`.
     """
-    file = Path(path) / CONFIG
+    file = places.place(path) / CONFIG
     wanted = " or ".join(_NAME_OF_KIND[kind] for kind in kinds)
     try:
         text = file.read_text(encoding="utf-8")
@@ -203,7 +205,7 @@ def _kind(file: Path, text: str) -> type:
 
 def has_checkpoint(path: str | Path) -> bool:
     """Whether a run has saved in the workdir, well or not, so that its params come from there."""
-    folder = Path(path) / CHECKPOINTS
+    folder = places.place(path) / CHECKPOINTS
     return folder.is_dir() and any(each.name.isdigit() for each in folder.iterdir())
 
 
@@ -212,7 +214,8 @@ def lock(path: str | Path) -> Iterator[None]:
     """Holds the workdir `path` for this run, making the folder where it is missing. All its processes have to call it.
 
     The first of them takes the lock, which goes with it, however that ends, so there is never a stale one. On file
-    systems that know no locks it does nothing.
+    systems that know no locks it does nothing. On an object store, which knows none either, it keeps nobody out, but
+    puts down who holds the workdir now, by which `holder` tells a run that began before.
 
     Raises:
       InputError: another live process holds it, or the folder cannot be made or written.
@@ -221,6 +224,9 @@ def lock(path: str | Path) -> Iterator[None]:
 
         def take() -> None:
             file = _folder(path) / _LOCK
+            if places.is_remote(path):
+                held.enter_context(_name_in(file))
+                return
             try:
                 handle = held.enter_context(open(file, "a+", encoding="utf-8"))
             except OSError as error:
@@ -231,6 +237,26 @@ def lock(path: str | Path) -> Iterator[None]:
 
         hosts.on_first(take)
         yield
+
+
+def holder(path: str | Path) -> str:
+    """What stands in the lock of the workdir `path` on an object store, other for each run that began there; or ""."""
+    return places.read(places.place(path) / _LOCK).decode() if places.is_remote(path) else ""
+
+
+@contextlib.contextmanager
+def _name_in(file: Path) -> Iterator[None]:
+    name = f"pid {os.getpid()} on {socket.gethostname()}, {secrets.token_hex(4)}\n"
+    try:
+        places.write(file, name.encode())
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror}); choose a workdir that can be") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Exception):  # a name that stays there does no harm
+            if places.read(file).decode() == name:
+                file.unlink()
 
 
 def _hold(handle: Any, path: str | Path) -> None:
@@ -253,7 +279,9 @@ def _hold(handle: Any, path: str | Path) -> None:
 def _folder(path: str | Path) -> Path:
     if not str(path):
         raise InputError("workdir is empty; give the run a folder with --workdir")
-    folder = Path(path)
+    folder = places.place(path)
+    if places.is_remote(path):
+        return folder  # there are no folders to be made, only names of objects
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -270,7 +298,7 @@ def write_text(path: str | Path, text: str) -> None:
       RunStopped: the disk is full, or the file cannot be written for another reason.
     """
     try:
-        _replace(Path(path), text)
+        _replace(places.place(path), text)
     except OSError as error:
         raise RunStopped(f"{path}: could not be written ({error.strerror}); nothing was changed") from None
 
@@ -299,6 +327,9 @@ def plain(values: Any) -> Any:
 
 
 def _replace(path: Path, text: str) -> None:
+    if places.is_remote(path):
+        places.write(path, text.encode())
+        return
     with outputs.file(path) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         handle.write(text)
         handle.flush()
