@@ -91,6 +91,19 @@ def test_the_commands_in_slurm_sh_are_read_by_the_programs():
         assert config_of(command.split()).workdir.startswith("/shared/")
 
 
+def test_the_commands_in_the_docs_are_read_by_bash_and_by_the_programs():
+    text = (SCRIPTS.parent / "docs" / "clusters.md").read_text()
+    blocks = "\n".join(re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S))
+    read = subprocess.run(["bash", "-n"], input=blocks, capture_output=True, text=True, timeout=60)
+    assert (read.returncode, read.stderr) == (0, "")
+    lines = blocks.replace("\\\n", " ").replace('"$number"', "0").splitlines()
+    found = [re.search(r"\bdnabert ((?:train|finetune) [^>&]+)", line) for line in lines]
+    commands = [each[1].split() for each in found if each and "pkill" not in each.string]
+    assert len(commands) == 2
+    for command in commands:
+        assert config_of(command).workdir
+
+
 @pytest.fixture(scope="module")
 def manifest() -> dict[str, Any]:
     """The objects of gke.yaml by kind."""
