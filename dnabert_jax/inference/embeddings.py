@@ -12,6 +12,7 @@ from dnabert_jax.config import ModelConfig
 from dnabert_jax.data.rows import Batch
 from dnabert_jax.errors import InputError
 from dnabert_jax.inference.batches import Piece, Tag, cut, evaluate
+from dnabert_jax.inference.programs import program
 from dnabert_jax.model.apply import apply
 
 Pool = Literal["mean", "cls"]
@@ -73,14 +74,13 @@ def embed(
         ((tag, [len(piece) - encoder.k + 1 for piece in parts]), [Piece(piece) for piece in parts])
         for tag, parts in ((tag, cut(tag, bases, encoder, pieces)) for tag, bases in sequences)
     )
-    function = functools.partial(_vectors, config, pool, params)
+    function = functools.partial(program(_vectors, config, pool), params)
     token_bytes = 4 * encoder.hidden if pool is None else 0
     found = evaluate(function, in_pieces, encoder, batch_size=batch_size, token_bytes=token_bytes)
     for (tag, counts), results in found:
         yield tag, _joined(results, np.array(counts), pool, pieces)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _vectors(config: ModelConfig, pool: Pool | None, params: Any, batch: Batch) -> jax.Array:
     """Of each row the sum over its k-mers, the state of [CLS], or all states."""
     hidden = apply(config, params, batch).hidden

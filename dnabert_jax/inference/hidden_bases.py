@@ -17,6 +17,7 @@ from dnabert_jax import kmers
 from dnabert_jax.config import EncoderConfig, ModelConfig
 from dnabert_jax.data.rows import Batch
 from dnabert_jax.inference.batches import Piece, Tag, cut, evaluate
+from dnabert_jax.inference.programs import program
 from dnabert_jax.model.apply import apply
 
 Hiding = tuple[Tag, np.ndarray, np.ndarray]
@@ -75,7 +76,7 @@ def _evaluated(
     encoder = config.encoder
     in_pieces = (_in_pieces(encoder, *sequence) for sequence in sequences)
     return evaluate(
-        functools.partial(function, config, params),
+        functools.partial(program(function, config), params),
         in_pieces,
         encoder,
         batch_size=max(1, min(batch_size, _MOST_LOGITS // (encoder.max_length * encoder.vocabulary_size))),
@@ -95,12 +96,10 @@ def _of_kmers(results: list[np.ndarray], counts: list[int]) -> np.ndarray:
     return np.concatenate([result[1 : 1 + count] for result, count in zip(results, counts, strict=True)])
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _logits(config: ModelConfig, params: Any, batch: Batch) -> jax.Array:
     return apply(config, params, batch).logits
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _base_marginals(config: ModelConfig, params: Any, batch: Batch) -> jax.Array:
     """float32[batch, length, k, 4]: the probability of each base at each place of each k-mer."""
     k = config.encoder.k

@@ -11,6 +11,7 @@ import scipy.special
 from dnabert_jax.config import ModelConfig
 from dnabert_jax.data.rows import Batch
 from dnabert_jax.inference.batches import Piece, Tag, cut, evaluate
+from dnabert_jax.inference.programs import program
 from dnabert_jax.model.apply import apply
 
 
@@ -36,7 +37,7 @@ def predict(
       InputError: a sequence of more pieces than a classifier that reads them side by side has places for.
     """
     encoder = config.encoder
-    function = functools.partial(_outputs, config, params)
+    function = functools.partial(program(_outputs, config), params)
     most = config.pieces if config.join == "concatenate" else 0
     in_pieces = (
         ((tag, parts), [Piece(part) for part in parts])
@@ -50,7 +51,6 @@ def predict(
         yield tag, _predictions(join(config, classifier, parts, results), config.head)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _outputs(config: ModelConfig, params: Any, batch: Batch) -> jax.Array:
     outputs = apply(config, params, batch)
     return outputs.logits if config.head == "per_base" else outputs.pooled
