@@ -339,6 +339,8 @@ def _require_divisors(mesh: MeshConfig, encoder: EncoderConfig) -> None:
     for axis, name in (("fsdp", "hidden"), ("tensor", "heads"), ("tensor", "intermediate")):
         parts, size = getattr(mesh, axis), getattr(encoder, name)
         _require(size % parts == 0, f"mesh.{axis}", parts, f"a divisor of encoder.{name} ({size})")
+    both, hidden = mesh.fsdp * mesh.tensor, encoder.hidden
+    _require(hidden % both == 0, "mesh.fsdp × mesh.tensor", both, f"a divisor of encoder.hidden ({hidden})")
 
 
 @dataclass(frozen=True)

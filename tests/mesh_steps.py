@@ -1,76 +1,136 @@
-"""Two pretraining steps on each of several meshes over four devices: what `test_sharding` runs in a process of its own.
+"""Training steps on meshes over 8 simulated devices: what `test_sharding` runs in a process of its own.
 
-Prints one JSON object a mesh: its shape, the figures of both steps, and how far the params are from those of the first.
+Takes a JSON list of runs: {"kind": "masked_lm", "single_label" or "attention", "mesh": [data, fsdp, tensor]}, and
+"parts" and "steps". A mesh takes as many of the devices as it needs. Prints a JSON object for each run: the same, the
+figures of each step, the bytes of the state, and what the compiled step sends between devices.
 """
 
+import dataclasses
+import functools
 import json
+import math
 import os
+import re
+import sys
 
 # Compiling is what takes the time here, so as little as possible is optimised.
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from dnabert_jax import masking, optim, sharding
-from dnabert_jax.config import MaskingConfig, MeshConfig, OptimizerConfig
-from dnabert_jax.model.heads import MaskedLanguageModel
-from dnabert_jax.objectives import masked_lm
-from dnabert_jax.training import state, step
+from dnabert_jax import optim, sharding
+from dnabert_jax.config import FinetuneConfig, MaskingConfig, MeshConfig, ModelConfig, OptimizerConfig, PretrainConfig
+from dnabert_jax.model import attention, attention_check
+from dnabert_jax.model.heads import initializer
+from dnabert_jax.training import finetune, pretrain, state
 from tests import tiny
 
-MESHES = ((1, 1, 1), (4, 1, 1), (2, 2, 1), (1, 2, 2))
-BATCH = tiny.rows([[60], [5], [20, 20], [5, 5], [58], [6], [40], [7, 9]], 64)
-MASKING = MaskingConfig(rate=0.3, late_rate=0.3)
-# Epsilon as large as a gradient, so that what rounding does to one is not blown up by AdamW's division.
-OPTIMIZER = OptimizerConfig(learning_rate=0.01, warmup_steps=0, decay_steps=10, epsilon=1e-2)
+LENGTH = 64
+SEGMENTS = [
+    [60],
+    [5],
+    [20, 20],
+    [5, 5],
+    [58],
+    [6],
+    [40],
+    [7, 9],
+    [30, 20],
+    [61],
+    [8, 8, 8],
+    [50],
+    [11],
+    [33],
+    [62],
+    [9],
+]
+# Epsilon not far below a gradient, so that what rounding does to one is not blown up by AdamW's division.
+OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_steps=0, decay_steps=40, epsilon=1e-4)
+ENCODER = dataclasses.replace(tiny.ENCODER, heads=8)
+CLASSES = ("a", "b", "c")
+COLLECTIVES = r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+
+
+def _batch(number: int, kind: str) -> dict[str, np.ndarray]:
+    if kind == "masked_lm":
+        return tiny.rows(SEGMENTS, LENGTH, seed=number)
+    rows = tiny.rows([each[:1] for each in SEGMENTS], LENGTH, seed=number)
+    labels = np.arange(len(SEGMENTS), dtype=np.int32) % len(CLASSES)
+    return {**rows, "labels": labels, "weights": np.arange(len(SEGMENTS)) % 5 > 0}
+
+
+def _training(kind: str, parts: int):
+    """Model, optimiser, and what makes the step of a run."""
+    if kind == "masked_lm":
+        masking = MaskingConfig(rate=0.3, late_rate=0.3)
+        config = PretrainConfig(
+            batch_size=len(SEGMENTS),
+            accumulation=parts,
+            row_length=LENGTH,
+            encoder=ENCODER,
+            masking=masking,
+            optimizer=OPTIMIZER,
+        )
+        optimizer = optim.adamw(OPTIMIZER)
+        model = ModelConfig(ENCODER, "masked_lm")
+        return model, optimizer, functools.partial(pretrain.training_step, config, optimizer)
+    config = FinetuneConfig(encoder=tiny.FINETUNED.filled(ENCODER), dropout=0.1, batch_size=len(SEGMENTS))
+    model = ModelConfig(ENCODER, kind, CLASSES)
+    optimizer = optim.adamw(OPTIMIZER)
+    return model, optimizer, functools.partial(finetune.training_step, config, model, OPTIMIZER, optimizer)
+
+
+def trained(kind: str, mesh: list[int], parts: int, steps: int) -> dict:
+    model, optimizer, make = _training(kind, parts)
+    key = jax.random.key(1)
+    with sharding.use(sharding.make_mesh(MeshConfig(*mesh), jax.devices()[: math.prod(mesh)])) as used:
+        init = initializer(model)
+        like = state.layout(init, optimizer, key, used)
+        current = state.create(init, optimizer, key, like)
+        batch = sharding.on_device(_batch(0, kind), used)
+        program = make(key=key, mesh=used, shardings=state.shardings(like)).lower(current, batch).compile()
+        figures = []
+        for number in range(steps):
+            batch = sharding.on_device(_batch(number, kind), used)
+            current, sums = program(current, batch)
+            figures.append({name: float(value) for name, value in jax.device_get(sums).items()})
+    leaves = [x for x in jax.tree.leaves((current.params, current.optimizer)) if x.ndim]
+    return {
+        "figures": figures,
+        "bytes": sum(x.nbytes for x in leaves),
+        "bytes_on_a_device": sum(x.addressable_shards[0].data.nbytes for x in leaves),
+        "bytes_of_vectors": sum(x.nbytes for x in leaves if x.ndim - (x.shape[0] == ENCODER.layers) < 2),
+        "bytes_donated": program.memory_analysis().alias_size_in_bytes,
+        "largest_param": max(x.size // (ENCODER.layers if x.shape[0] == ENCODER.layers else 1) for x in leaves),
+        "collectives": _collectives(program.as_text()),
+    }
+
+
+def _collectives(program: str) -> list[tuple[str, list[int]]]:
+    """Kind and shape of every array that the devices send each other."""
+    found = []
+    for shapes, kind in re.findall(COLLECTIVES, program):
+        for shape in re.findall(r"\w+\[([\d,]*)\]", shapes):
+            found.append((kind, [int(size) for size in shape.split(",") if size]))
+    return found
+
+
+def attended(mesh: list[int]) -> dict:
+    """How JAX's fused kernel agrees with segments alone where each device has some of the rows and heads."""
+    fused = functools.partial(attention._pallas_on_one_device, backend="gpu", interpret=True)
+    attention._KERNELS_BY_DEVICE["pallas"] = fused
+    attention.choose_kernel = lambda kernel, *facts: kernel
+    with sharding.use(sharding.make_mesh(MeshConfig(*mesh), jax.devices()[: math.prod(mesh)])):
+        checks = [attention_check.check(kernel, "float32", 128, 2, 16) for kernel in ("xla", "pallas")]
+    return {each.kernel: [each.agrees, each.failure] for each in checks}
 
 
 def main() -> None:
-    key = jax.random.key(1)
-    optimizer = optim.adamw(OPTIMIZER)
-    model = MaskedLanguageModel(tiny.ENCODER)  # with dropout: its masks must not depend on the mesh
-
-    def init(key):
-        row = jnp.zeros((1, 64), jnp.int32)
-        return model.init(key, row, row, row, row[:, :1], deterministic=True)["params"]
-
-    def prepare(batch, key, number):
-        masked = masking.mask(key, batch, MASKING, k=3, step=number)
-        return masked, jnp.sum(masked.weights)
-
-    def loss(params, batch, key):
-        inputs = (batch.tokens, batch.segment_ids, batch.positions, batch.slots)
-        logits = model.apply({"params": params}, *inputs, deterministic=False, rngs={"dropout": key})
-        return masked_lm.loss(logits, batch, 3)
-
-    first = None
-    for shape in MESHES:
-        devices = jax.devices()[: np.prod(shape)]
-        with sharding.use(sharding.make_mesh(MeshConfig(*shape), devices)) as mesh:
-            like = state.layout(init, optimizer, key, mesh)
-            run = step.make(
-                loss,
-                prepare,
-                optimizer,
-                optim.schedule(OPTIMIZER),
-                parts=2,
-                key=key,
-                mesh=mesh,
-                shardings=state.shardings(like),
-            )
-            current, figures = state.create(init, optimizer, key, like), []
-            for batch in (sharding.on_device(each, mesh) for each in (BATCH, BATCH)):
-                current, sums = run(current, batch)
-                figures.append({name: float(value) for name, value in jax.device_get(sums).items()})
-            kernel = current.params["encoder"]["layers"]["mlp"]["up"]["kernel"]
-            share = kernel.addressable_shards[0].data.size / kernel.size
-            params = jax.device_get(current.params)
-        first = first or params
-        apart = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), params, first)
-        print(json.dumps({"mesh": shape, "figures": figures, "share": share, "apart": max(jax.tree.leaves(apart))}))
+    for run in json.loads(sys.argv[1]):
+        found = attended(run["mesh"]) if run["kind"] == "attention" else trained(**run)
+        print(json.dumps({**run, **found}), flush=True)
 
 
 if __name__ == "__main__":

@@ -124,6 +124,8 @@ def _pretrain(**changes):
         (_pretrain(encoder=tiny.ENCODER, mesh=MeshConfig(tensor=3)), "mesh.tensor is 3"),
         (_pretrain(encoder=tiny.ENCODER, mesh=MeshConfig(tensor=8)), "mesh.tensor is 8"),
         (_pretrain(encoder=tiny.ENCODER, mesh=MeshConfig(fsdp=5)), "mesh.fsdp is 5"),
+        (_pretrain(encoder=tiny.ENCODER, mesh=MeshConfig(tensor=4, fsdp=16)), "mesh.fsdp × mesh.tensor is 64"),
+        (_pretrain(encoder=dataclasses.replace(tiny.ENCODER, intermediate=66), mesh=MeshConfig(tensor=4)), "mesh.tensor"),
         (_pretrain(seed=-1), "seed is -1"),
         (_pretrain(seed=2**32), "seed is 4294967296"),
         (lambda: LabelledConfig(label_column=3), "label_column is 3"),
@@ -165,7 +167,7 @@ def test_a_value_out_of_range_names_its_field(make, field):
         lambda: PretrainConfig(data=DataConfig(min_kmers=510)),
         lambda: PretrainConfig(masking=MaskingConfig(span=510)),
         lambda: PretrainConfig(seed=2**32 - 1),
-        lambda: PretrainConfig(encoder=tiny.ENCODER, mesh=MeshConfig(tensor=4, fsdp=32)),
+        lambda: PretrainConfig(encoder=tiny.ENCODER, mesh=MeshConfig(tensor=4, fsdp=8)),
         lambda: FinetuneConfig(mesh=MeshConfig(tensor=5)),  # the shape is not known yet
     ],
 )

@@ -91,7 +91,7 @@ def test_the_logical_axes_become_those_of_the_mesh(made, mesh):
         "norm": layer["mlp_layer_norm"]["scale"],
     }
     expected = {
-        "token": PartitionSpec(None, "fsdp"),
+        "token": PartitionSpec(None, ("fsdp", "tensor")),
         "qkv": PartitionSpec(None, "fsdp", None, "tensor", None),
         "up": PartitionSpec(None, "fsdp", "tensor"),
         "norm": PartitionSpec(None, None),
