@@ -49,13 +49,15 @@ def _on_s3(spec: Any) -> Any:
     return {name: _on_s3(value) for name, value in spec.items()}
 
 
-def _server() -> dict[str, str]:
+def _server() -> dict[str, Any]:
     """Where S3 is, for TensorStore, which does not read these variables; AWS's own where they are not set."""
-    server = {}
+    server: dict[str, Any] = {}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if endpoint:
         server["endpoint"] = endpoint
     if region:
         server["aws_region"] = region
+    if os.environ.get("AWS_ACCESS_KEY_ID"):  # of what else it would try it tells the screen that it is not there
+        server["aws_credentials"] = {"type": "environment"}
     return server
