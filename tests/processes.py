@@ -85,7 +85,7 @@ def start(
 
     Args:
       program: arguments of Python, such as `["-m", "dnabert_jax", "train", ...]`; with several processes `--hosts.*`
-        flags are added that join them.
+        flags are added that join them. `{process}` in it becomes the number of each.
       count: processes.
       devices: simulated ones of each process.
       env: variables beside those of this process.
@@ -107,7 +107,8 @@ def start(
             if count > 1:
                 flags += ["--hosts.coordinator", f"127.0.0.1:{port}", "--hosts.processes", str(count)]
                 flags += ["--hosts.process", str(number)]
-            processes.append(Process([*program, *flags], environment))
+            arguments = [each.replace("{process}", str(number)) for each in (*program, *flags)]
+            processes.append(Process(arguments, environment))
             closing.callback(processes[-1].close)
         yield processes
 

@@ -46,7 +46,7 @@ Step = Callable[[state.State, Any], tuple[state.State, dict[str, jax.Array]]]
 
 
 @contextlib.contextmanager
-def _steps_changed(change: Callable[[Step, StopSignals], Step]) -> Iterator[None]:
+def steps_changed(change: Callable[[Step, StopSignals], Step]) -> Iterator[None]:
     """Every run begun inside takes its steps through what `change` makes of them."""
     original = loop.run
 
@@ -72,7 +72,7 @@ def stopped_in(step: int):
 
         return changed
 
-    return _steps_changed(change)
+    return steps_changed(change)
 
 
 def waiting_in(step: int, seconds: float = 120):
@@ -89,7 +89,7 @@ def waiting_in(step: int, seconds: float = 120):
 
         return changed
 
-    return _steps_changed(change)
+    return steps_changed(change)
 
 
 def spoiled_in(step: int):
@@ -103,7 +103,7 @@ def spoiled_in(step: int):
 
         return changed
 
-    return _steps_changed(change)
+    return steps_changed(change)
 
 
 def final(config: PretrainConfig) -> tuple[int, dict[str, np.ndarray]]:
