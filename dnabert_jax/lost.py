@@ -63,7 +63,7 @@ def watch(process: int, processes: int, coordinator: str, client: Any) -> None:
             connection = socket.create_connection((host, port), timeout=_CONNECTS_WITHIN_S)
             _send(connection, {"process": process, "secret": secret})
             _watch.connect(0, connection)
-    _watch.start()
+    threading.Thread(target=_watch.run, daemon=True).start()
     atexit.register(_watch.leave)
 
 
@@ -126,6 +126,7 @@ def aborts_caught() -> Iterator[None]:
         except TypeError:  # another JAX, that takes no such function
             return make(*arguments, **others)
         _terminate_caught()
+        _quieten()
         return client
 
     _jax.get_distributed_runtime_client = make_ours
@@ -133,6 +134,16 @@ def aborts_caught() -> Iterator[None]:
         yield
     finally:
         _jax.get_distributed_runtime_client = make
+
+
+def _quieten() -> None:
+    """Keeps what JAX's own client logs about a lost process, in many lines, from standing beside our one."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") < "2":  # somebody looks for these lines
+        return
+    with contextlib.suppress(ImportError, AttributeError):
+        from jaxlib import utils
+
+        utils.absl_set_min_log_level(3)
 
 
 def _service_is_gone(*_: Any) -> None:
@@ -181,7 +192,7 @@ def _receive(watch: "_Watch", listener: socket.socket, secret: str) -> None:
             connection.close()
 
 
-class _Watch(threading.Thread):
+class _Watch:
     """The connections of this process: to all others on the first, to the first on the others.
 
     A line is empty, as a sign of life, or an object: `gone` is a process that is no more, `ended` a process that ends
@@ -189,7 +200,6 @@ class _Watch(threading.Thread):
     """
 
     def __init__(self, process: int, processes: int) -> None:
-        super().__init__(daemon=True)
         self._process, self._processes = process, processes
         self._connections: dict[int, socket.socket] = {}
         self._received: dict[int, bytes] = {}
