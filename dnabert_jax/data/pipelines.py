@@ -137,6 +137,10 @@ def _import_beam() -> Any:
     return apache_beam
 
 
+class _WorkerLost(BaseException):
+    """Like KeyboardInterrupt it is no Exception, so that nothing on its way takes it for a failure of a task."""
+
+
 @contextmanager
 def _local_workers_watched() -> Iterator[None]:
     """Ends the block when a worker process is lost, and keeps what the workers print from the screen.
@@ -151,30 +155,47 @@ def _local_workers_watched() -> Iterator[None]:
         yield  # no signal interrupts another thread
         return
     ended, lost = threading.Event(), threading.Event()
+    before, others = threading.excepthook, threading.enumerate()
+    handler = signal.getsignal(signal.SIGINT)
 
     def interrupt() -> None:
         if not ended.wait(_SECONDS_TO_END):
             lost.set()
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    def failed(_: threading.ExceptHookArgs) -> None:
-        threading.Thread(target=interrupt, daemon=True).start()
+    def failed(raised: threading.ExceptHookArgs) -> None:
+        if raised.thread in others:
+            before(raised)
+        else:
+            threading.Thread(target=interrupt, daemon=True).start()
 
-    before, threading.excepthook = threading.excepthook, failed
+    def on_interrupt(number: int, frame: Any) -> None:
+        if lost.is_set():
+            raise _WorkerLost
+        if callable(handler):  # or else Ctrl-C is ignored, as in a job of the background
+            handler(number, frame)
+
+    threading.excepthook = failed
+    signal.signal(signal.SIGINT, on_interrupt)
     try:
         with _stderr_of_children() as printed:
             try:
                 yield
-            except KeyboardInterrupt:
-                if not lost.is_set():
-                    raise
+            except _WorkerLost:
                 said = [line for line in printed().splitlines() if line.strip()]
                 last = f" ({said[-1].strip()})" if said else ""
                 raise RunStopped(f"a worker process of the DirectRunner was lost{last}") from None
             finally:
                 ended.set()
     finally:
-        threading.excepthook = before
+        signal.signal(signal.SIGINT, handler if handler is not None else signal.SIG_DFL)
+        late = [thread for thread in threading.enumerate() if thread not in others]
+
+        def failed_late(raised: threading.ExceptHookArgs) -> None:
+            if raised.thread not in late:
+                before(raised)
+
+        threading.excepthook = failed_late if late else before
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def test_many_processes_make_the_same_bytes(tmp_path):
         [*command, "--beam-options", *options], capture_output=True, text=True, timeout=600, check=False
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == ""
+    assert all(line.startswith("building: ") for line in ended.stderr.splitlines())  # that there is on a slow machine
     assert ended.stdout.startswith(f"{tmp_path / 'together'}: 5 records")
     assert files(tmp_path / "together") == files(tmp_path / "alone")
 

@@ -94,6 +94,7 @@ from dnabert_jax import cli
 from dnabert_jax.data import pipelines
 from tests.data import test_pipelines
 def run():
+    pipelines._SECONDS_TO_END = 5.0
     options = ["direct_running_mode=multi_processing", "direct_num_workers=2"]
     pipelines.Pipeline("DirectRunner", options).run(Path(sys.argv[1]), list(range(6)), {work})
     print(os.getpid())
