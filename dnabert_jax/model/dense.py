@@ -38,11 +38,11 @@ class Dense(nn.Module):
         axes = tuple(_WHOLE.get(axis, axis) for axis in self.axes[inputs:])
         zeros = nn.with_logical_partitioning(nn.initializers.zeros, axes)
         bias = self.param("bias", zeros, self.features, jnp.float32)
-        x, kernel, bias = (each.astype(self.dtype) for each in (x, kernel, bias))
+        x, bias = x.astype(self.dtype), bias.astype(self.dtype)
         if on_several_devices():
             return product(x, kernel, self.axes, inputs) + bias
         flat = math.prod(x.shape[-inputs:])
-        y = x.reshape(*x.shape[:-inputs], flat) @ kernel.reshape(flat, -1)
+        y = x.reshape(*x.shape[:-inputs], flat) @ kernel.reshape(flat, -1).astype(self.dtype)
         return _add_bias(y, bias.reshape(-1)).reshape(*x.shape[:-inputs], *self.features)
 
 

@@ -53,21 +53,22 @@ def _whole(axes: Axes) -> Axes:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def product(x: jax.Array, kernel: jax.Array, axes: Axes, inputs: int) -> jax.Array:
-    """`jnp.tensordot(x, kernel, inputs)` on several devices.
+    """`jnp.tensordot(x, kernel, inputs)` in the type of x, on several devices.
 
-    No axes are merged, for XLA cannot split a merged axis of which it would hold a part of the inner one.
+    No axes are merged, for XLA cannot split a merged axis of which it would hold a part of the inner one. The kernel's
+    gradient has the kernel's type from the beginning, for it is summed over devices, of which there may be many.
 
     Args:
-      x: float[..., *input axes].
-      kernel: float[*input axes, *output axes].
+      x: compute_dtype[..., *input axes].
+      kernel: float32[*input axes, *output axes].
       axes: logical axes of the kernel; each output axis lies over the mesh as the kernel's, or is whole if that one is
         gathered.
       inputs: number of input axes.
 
     Returns:
-      float[..., *output axes].
+      compute_dtype[..., *output axes].
     """
-    y = jnp.tensordot(x, nn.with_logical_constraint(kernel, _whole(axes)), inputs)
+    y = jnp.tensordot(x, nn.with_logical_constraint(kernel.astype(x.dtype), _whole(axes)), inputs)
     names = _whole(axes[inputs:])
     return nn.with_logical_constraint(y, (PartitionSpec.UNCONSTRAINED,) * (y.ndim - len(names)) + names)
 
@@ -82,8 +83,8 @@ def _product_backward(axes, inputs, kept, gradient):
     kernel, gradient = jax.lax.optimization_barrier((kernel, gradient))
     lead = tuple(range(x.ndim - inputs))
     outputs = tuple(range(len(lead), gradient.ndim)), tuple(range(inputs, kernel.ndim))
-    of_x = jnp.tensordot(gradient, nn.with_logical_constraint(kernel, _whole(axes)), outputs)
-    of_kernel = jnp.tensordot(x, gradient, (lead, lead))
+    of_x = jnp.tensordot(gradient, nn.with_logical_constraint(kernel.astype(x.dtype), _whole(axes)), outputs)
+    of_kernel = jnp.tensordot(x, gradient, (lead, lead), preferred_element_type=kernel.dtype)
     return of_x, nn.with_logical_constraint(of_kernel, axes)
 
 
