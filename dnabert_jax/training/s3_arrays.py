@@ -19,12 +19,14 @@ def teach() -> None:
     """Lets Orbax write and read arrays on s3://; again does nothing.
 
     Raises:
-      InputError: an Orbax that has no such function.
+      InputError: an Orbax that has no such function, or only renames folders.
     """
     try:
+        from orbax.checkpoint import options
         from orbax.checkpoint._src.serialization import tensorstore_utils
 
         original = tensorstore_utils.build_kvstore_tspec
+        options.AtomicityOptions  # noqa: B018 - whether a checkpoint can be written without renaming folders
     except (ImportError, AttributeError):
         raise InputError(
             "this version of orbax-checkpoint cannot be taught s3://; expected 0.12.8, or a workdir on gs:// or a disk"
