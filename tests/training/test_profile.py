@@ -12,23 +12,31 @@ from dnabert_jax.config import FinetuneConfig, LoopConfig, PretrainConfig, from_
 from dnabert_jax.errors import InputError, Interrupted
 from dnabert_jax.training import pretrain
 from dnabert_jax.training.profile import Profile
+from tests import processes
 from tests.training import runs
 
 
-def traces(workdir: str | Path) -> dict[str, list[int]]:
-    """The numbers of the steps in each trace below a workdir, in order, by the folder that holds it."""
-    found = {}
-    for file in Path(workdir).glob("tensorboard/plugins/profile/*/*.xplane.pb"):
-        assert file.parent.name not in found, "one process writes one file"
-        events = [
-            event
-            for plane in jax.profiler.ProfileData.from_file(str(file)).planes
-            for line in plane.lines
-            for event in line.events
-        ]
-        found[file.parent.name] = sorted(dict(event.stats)["step_num"] for event in events if event.name == "train")
-        assert len(events) > len(found[file.parent.name]), "more than our own marks"
+def files(workdir: str | Path) -> list[Path]:
+    """Every trace below a workdir."""
+    return sorted(Path(workdir).glob("tensorboard/plugins/profile/*/*.xplane.pb"))
+
+
+def steps_in(file: Path) -> list[int]:
+    """The numbers of the steps in a trace."""
+    events = [
+        event
+        for plane in jax.profiler.ProfileData.from_file(str(file)).planes
+        for line in plane.lines
+        for event in line.events
+    ]
+    found = sorted(dict(event.stats)["step_num"] for event in events if event.name == "train")
+    assert len(events) > len(found), "more than our own marks"
     return found
+
+
+def traces(workdir: str | Path) -> dict[str, list[int]]:
+    """The numbers of the steps in each trace of one process below a workdir, by the folder that holds it."""
+    return {file.parent.name: steps_in(file) for file in files(workdir)}
 
 
 def passed(steps: range | None, taken: range, workdir: Path) -> list[str]:
@@ -130,3 +138,15 @@ def test_a_run_that_is_started_again_traces_steps_of_the_run(shards, tmp_path, c
     pretrain.run(straight, runs.no_word)
     runs.assert_same_bits(runs.final(config)[1], runs.final(straight)[1])
     assert runs.metrics(config.workdir) == runs.metrics(straight.workdir)
+
+
+@pytest.mark.slow
+def test_every_process_writes_its_own_file_and_the_first_says_where(shards, tmp_path):
+    config = runs.pretraining(shards, tmp_path / "workdir", steps=4, validate_every=0)
+    recipe = runs.recipe(config, tmp_path / "recipe.py")
+    program = ["-m", "dnabert_jax", "train", str(recipe), "--profile", "1:3"]
+    first, second = processes.run(program, 2, 1, 600)
+    assert (first.status, second.status) == (0, 0), first.stderr + second.stderr
+    assert [steps_in(file) for file in files(config.workdir)] == [[1, 2], [1, 2]]
+    assert "trace of steps 1 to 2: " in first.stdout
+    assert "trace" not in second.stdout + second.stderr
