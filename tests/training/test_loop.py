@@ -33,6 +33,8 @@ class Run:
         self.said: list[str] = []
         self.checkpoint: tuple[State, dict[str, Any]] | None = None
         self.received: str | None = None
+        self.profiled: range | None = None
+        self.folder = ""
 
     def after_step(self) -> str | None:
         return self.received
@@ -76,7 +78,8 @@ class Run:
         # As `Reports` does, for a run that goes on from an earlier step than it had reported.
         self.figures = [each for each in self.figures if progress is not None and each[0] <= int(state.step)]
         surroundings = {"checkpoints": self, "reports": self, "display": self, "stop": self}
-        return loop.run(program, state, progress, **surroundings, profile=Profile(None, "", self.say))
+        with Profile(self.profiled, self.folder, self.said.append) as profile:
+            return loop.run(program, state, progress, **surroundings, profile=profile)
 
     def restored(self) -> tuple[State, dict[str, Any] | None]:
         if self.checkpoint is None:
@@ -411,3 +414,22 @@ def test_a_failed_save_is_heard_of():
     run.wait = full
     with pytest.raises(RunStopped, match="saving step 10 failed"):
         run.start()
+
+
+def test_traces_are_of_steps_of_the_run_and_leave_its_figures_alone(tmp_path):
+    straight = Run(report=4, validate=5, save=4)
+    straight.start()
+    run = Run(report=4, validate=5, save=4)
+    run.profiled, run.folder = range(3, 7), str(tmp_path)
+    with pytest.raises(Interrupted):
+        run.start(stop_at=5)
+    run.start()
+    run.start()  # once more, when all is done
+    place = tmp_path / "tensorboard" / "plugins" / "profile"
+    assert sorted(each.name for each in place.iterdir()) == ["steps_3_to_4", "steps_5_to_6"]
+    assert run.said == [
+        f"trace of steps 3 to 4: {place / 'steps_3_to_4'}",
+        f"trace of steps 5 to 6: {place / 'steps_5_to_6'}",
+        "profile 3:7: this start of the run took none of these steps, so there is no trace",
+    ]
+    assert run.figures == straight.figures

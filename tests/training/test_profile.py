@@ -122,6 +122,7 @@ def test_steps_beyond_the_run_are_refused():
         PretrainConfig(profile="10:15", loop=LoopConfig(steps=14))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_started_again_traces_steps_of_the_run(shards, tmp_path, capsys):
     config = dataclasses.replace(
         runs.pretraining(shards, tmp_path / "workdir", steps=8, report_every=4, validate_every=0), profile="2:6"
