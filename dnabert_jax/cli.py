@@ -149,7 +149,7 @@ def _termination_unwinds() -> Iterator[None]:
 
     def stop(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_IGN)
-        raise _Terminated
+        raise _Terminated("terminated")
 
     signal.signal(signal.SIGTERM, stop)
     try:

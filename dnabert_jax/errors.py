@@ -24,5 +24,7 @@ def status(error: BaseException) -> int:
 
 def line(error: BaseException) -> str:
     """What is said of it, in a line."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0]

@@ -57,7 +57,8 @@ def watch(process: int, processes: int, coordinator: str, client: Any) -> None:
         threading.Thread(target=_receive, args=(_watch, listener, secret), daemon=True).start()
     else:
         _watch = _Watch(process, processes)
-        with contextlib.suppress(OSError):  # without a way there, JAX's heartbeats are what is left
+        # Without a way there, JAX's heartbeats are what is left. Its client raises a RuntimeError.
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
             port, secret = json.loads(client.blocking_key_value_get(_KEY, int(1000 * _CONNECTS_WITHIN_S)))
             host = coordinator.rpartition(":")[0].strip("[]")
             connection = socket.create_connection((host, port), timeout=_CONNECTS_WITHIN_S)

@@ -43,6 +43,7 @@ Say = Callable[[str], None]
 _DAMAGED = ".damaged"
 _WHOLE = "commit_success.txt"
 """What Orbax writes last on an object store."""
+_SEEN = ".seen-by-all-"
 _SEEN_WITHIN_S = 10.0
 """How long a file that one process has made may take to show on another, as on NFS."""
 
@@ -218,8 +219,10 @@ def _check_shared(folder: Path) -> None:
         return
 
     def write() -> str:
-        name = f".seen-by-all-{secrets.token_hex(8)}"
+        name = f"{_SEEN}{secrets.token_hex(8)}"  # new, as what was looked for before may be remembered as missing
         try:
+            for left in folder.glob(f"{_SEEN}*"):  # by a run that was killed just here
+                left.unlink(missing_ok=True)
             (folder / name).touch()
         except OSError as error:
             raise RunStopped(f"{folder}: checkpoints cannot be written here ({error.strerror})") from None

@@ -69,7 +69,7 @@ def _reports(process: processes.Process) -> int:
 
 @pytest.mark.slow
 def test_killed_at_20_random_moments_it_ends_as_if_never_disturbed(shards, tmp_path, environment):
-    intervals = {"steps": 400, "report_every": 3, "validate_every": 50, "save_every": 4}
+    intervals = {"steps": 240, "report_every": 3, "validate_every": 100, "save_every": 4}
     undisturbed = runs.pretraining(shards, tmp_path / "undisturbed", **intervals)
     with processes.start(_program(undisturbed, tmp_path / "a.py"), 1, 1, env=environment) as (process,):
         began = time.monotonic()
@@ -81,7 +81,7 @@ def test_killed_at_20_random_moments_it_ends_as_if_never_disturbed(shards, tmp_p
     choose, inside_saves = random.Random(1), 0
     for number in range(20):
         moment = ("saving", "stepping", "saving", "stepping", "starting")[number % 5]
-        if _newest(checkpoints) > config.loop.steps - 100:  # so that it does not end before it is killed
+        if _newest(checkpoints) > config.loop.steps - 60:  # so that it does not end before it is killed
             moment = "starting"
         with processes.start(program, 1, 1, env=environment) as (process,):
             if moment == "starting":
