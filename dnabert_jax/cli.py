@@ -16,11 +16,15 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from dnabert_jax import errors, flags, hosts, huge_pages, lost, recipes
 from dnabert_jax.commands import bench, factors, genome, models, plan, promoter, report, rounds, scan, splice, tfbs
 from dnabert_jax.commands.notes import say
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
+
+if TYPE_CHECKING:
+    from dnabert_jax.config import FinetuneConfig, PretrainConfig
 
 Arguments = list[str]
 
