@@ -138,30 +138,43 @@ def on_first(function: Callable[[], T]) -> T:
     if not is_first():
         said = json.loads(_wait(key))
         if "error" in said:
-            raise _told(*said["error"])
+            raise _told(said)
         return said["value"]
     try:
         said = json.dumps({"value": function()})
     except BaseException as error:
-        kind = type(error).__name__
-        passed_on = [kind, str(error)] if kind in _ERRORS else ["RunStopped", f"{name()} failed ({kind})"]
-        _client().key_value_set(key, json.dumps({"error": passed_on}))
+        _client().key_value_set(key, json.dumps(_refusal(error)))
+        error.known = True
         raise
     _client().key_value_set(key, said)
     return json.loads(said)["value"]
 
 
 def exchange(value: T) -> list[T]:
-    """The values of all processes, which JSON must be able to hold, in the order of their numbers; a call of all."""
+    """The values of all processes, which JSON must be able to hold, in the order of their numbers; a call of all.
+
+    Raises:
+      InputError, RunStopped: what another process met in a block of `agreed`, where it should have come to this call.
+    """
     if count() == 1:
         return [value]
     key = _next_key()
-    if is_first():
-        values = [value, *(json.loads(_wait(f"{key}/{process}")) for process in range(1, count()))]
-        _client().key_value_set(key, json.dumps(values))
+    if not is_first():
+        _client().key_value_set(f"{key}/{index()}", json.dumps({"value": value}))
+        said = json.loads(_wait(key))
+        if "error" in said:
+            raise _told(said)
+        return said["values"]
+    others = [json.loads(_wait(f"{key}/{process}")) for process in range(1, count())]
+    refused = next((each for each in others if "error" in each), None)
+    if refused is None:
+        values = [value, *(each["value"] for each in others)]
+        _client().key_value_set(key, json.dumps({"values": values}))
         return values
-    _client().key_value_set(f"{key}/{index()}", json.dumps(value))
-    return json.loads(_wait(key))
+    _client().key_value_set(key, json.dumps(refused))
+    error = _told(refused)
+    error.told = False  # its own process says it, and so does the first, whose output is what people look at
+    raise error
 
 
 def agree_all(ok: bool) -> bool:
@@ -171,29 +184,56 @@ def agree_all(ok: bool) -> bool:
 
 @contextlib.contextmanager
 def agreed() -> Iterator[None]:
-    """Where the block raises an InputError or RunStopped on one process, leaving it raises that on all.
+    """Where the block raises an InputError or RunStopped on one process, it does so on all.
 
-    The first process says it, and so does the one that met it alone. Every process has to enter and leave the block,
-    which calls nothing of this module itself.
+    The first process says it, and so does the one that met it alone. Every process has to enter the block. The others
+    hear of it at its end, or before, where they call something else of this module in it.
     """
     if count() == 1:
         yield
         return
-    error = None
     try:
         yield
-    except (InputError, RunStopped) as found:
-        error = found
-    met = exchange(None if error is None else [type(error).__name__, str(error)])
-    first = next((process for process in range(count()) if met[process]), None)
-    if first is None:
-        return
-    kind, line = met[first]
-    if first and not is_first() and index() == first:
-        raise error
-    raised = _told(kind, f"{name(first)}: {line}" if first else line)
-    raised.told = not is_first()
-    raise raised from None
+    except (InputError, RunStopped) as error:
+        if not getattr(error, "known", False):
+            _refuse(error)
+        raise
+    exchange(None)
+
+
+def _refuse(error: Exception) -> None:
+    """Tells all processes of an error; returns where it is the one that ends them all.
+
+    Raises:
+      InputError, RunStopped: that of another process, which comes before.
+    """
+    word = json.dumps(_refusal(error))
+    while True:
+        key = _next_key()
+        if is_first():
+            _client().key_value_set(key, word)
+            break
+        _client().key_value_set(f"{key}/{index()}", word)
+        said = json.loads(_wait(key))
+        if "error" in said:
+            if said["process"] != index():
+                raise _told(said) from None
+            break  # otherwise the others called `on_first`, which does not ask; they will come to a call that does
+    error.known = True
+
+
+def _refusal(error: BaseException) -> dict[str, Any]:
+    kind = type(error).__name__
+    said = [kind, str(error)] if kind in _ERRORS else ["RunStopped", f"{name()} failed ({kind})"]
+    return {"error": said, "process": index()}
+
+
+def _told(said: dict[str, Any]) -> Exception:
+    """The error of another process."""
+    kind, line = said["error"]
+    error = _ERRORS[kind](line if said["process"] == 0 else f"{name(said['process'])}: {line}")
+    error.told = error.known = True
+    return error
 
 
 def check_same(where: str, found: dict[str, Any]) -> None:
@@ -219,12 +259,6 @@ def gather(array: Any) -> np.ndarray:
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-
-
-def _told(kind: str, line: str) -> Exception:
-    error = _ERRORS[kind](line)
-    error.told = True
-    return error
 
 
 def _next_key() -> str:

@@ -32,6 +32,14 @@ def _agreed(*processes: int) -> None:
         _refuse(*processes)
 
 
+def _left(process: int) -> None:
+    """One process leaves the block before it comes to what the others call there."""
+    with hosts.agreed():
+        _refuse(process)
+        hosts.on_first(lambda: "a word that it does not wait for")
+        hosts.exchange("what it does not say")
+
+
 def _stopped(mesh: Any) -> list[str | None]:
     """What `after_step` says where a signal comes to process 1 before its third call."""
     from dnabert_jax.training.signals import StopSignals
@@ -71,6 +79,8 @@ def main() -> None:
         "none": _raised(lambda: _agreed()),
         "both": _raised(lambda: _agreed(0, 1)),
         "one": _raised(lambda: _agreed(1)),
+        "first_left": _raised(lambda: _left(0)),
+        "other_left": _raised(lambda: _left(1)),
         "same": _raised(lambda: hosts.check_same("here", {"a": 1, "b": [2]})),
         "other": _raised(lambda: hosts.check_same("here", {"a": 1, "b": here})),
         "meshes": {tensor: _rows(tensor) for tensor in (1, 2, 4)},

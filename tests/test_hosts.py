@@ -164,13 +164,12 @@ def test_what_processes_tell_each_other():
         ["InputError", "refused by 0", False],
         ["InputError", "refused by 0", True],
     )
-    assert (first["both"], second["both"]) == (
-        ["InputError", "refused by 0", False],
-        ["InputError", "refused by 0", True],
-    )
+    for name in ("both", "first_left"):
+        assert (first[name], second[name]) == (first["first_raises"], second["first_raises"])
     # What another met alone is said by both, in whose logs one looks.
-    assert first["one"] == ["InputError", "process 1 of 2: refused by 1", False]
-    assert second["one"] == ["InputError", "refused by 1", False]
+    for name in ("one", "other_left"):
+        assert first[name] == ["InputError", "process 1 of 2: refused by 1", False]
+        assert second[name] == ["InputError", "refused by 1", False]
     assert first["other"][1] == (
         "process 1 of 2: here: not what process 0 has: b (0 → 1); expected the same for every process"
     )
