@@ -3,13 +3,14 @@
 Two pipelines, for what goes into which shard follows from the names and lengths of all records. In the first, a worker
 reads a file and says what is in it. In the second, a worker writes a shard, which it reads from the files again, and
 when all are there one worker for each split reads them back and hashes them. Bases never go from worker to worker:
-only paths and figures do, and results lie as JSON beside the shards. So the files and the folder of the output must be
-found under one path by every worker and by the machine that starts the build.
+only names and figures do, and plans and results lie as JSON beside the shards. So the files and the folder of the
+output must be found under one path by every worker and by the machine that starts the build.
 
 TFDS gives the features, the names and the metadata, as in `build`. Its own writers for Beam are not used: one keeps
 whole shards in memory and chooses their number by size, the other writes the first split again with the second.
 """
 
+import collections
 import dataclasses
 import functools
 import json
@@ -93,13 +94,10 @@ class _Shard:
     result: str
     split: str
     name: str
-    parts: list[tuple[Path, list[genome.Stretch]]]
-    """What is taken from which file, in order."""
     chunk: int
-
-    @property
-    def bases(self) -> int:
-        return sum(end - start for _, stretches in self.parts for _, start, end in stretches)
+    bases: int
+    last: str
+    """Name of its last record."""
 
 
 def _write(
@@ -133,17 +131,16 @@ def _write(
         for split, start, end in selection.pieces(size.bases, selected.held_out.get(size.name, [])):
             contigs[split].append((size.name, start, end))
     contigs = {split: each for split, each in contigs.items() if each}
-    shards = {split: _shards(split, each, file_of, chunk) for split, each in contigs.items()}
+    shards = {split: _planned(folder, split, each, file_of, chunk) for split, each in contigs.items()}
     everything = [shard for each in shards.values() for shard in each]
     counts = {split: len(each) for split, each in shards.items()}
-
     total = sum(size.bases for size in taken)
     with _watched(folder, everything, total, progress):
         pipeline.run(
             out,
             everything,
             functools.partial(_write_shard, folder),
-            functools.partial(_read_back, folder, contigs, counts),
+            functools.partial(_read_back, folder, counts),
         )
     splits = {}
     for split, each in shards.items():
@@ -170,18 +167,30 @@ def _seen(
     return sources, sizes, file_of
 
 
-def _shards(split: str, contigs: list[genome.Stretch], file_of: dict[str, Path], chunk: int) -> list[_Shard]:
-    plan = genome.plan_shards(contigs, chunk)
-    names = array_records.shard_names(genome.NAME, split, len(plan))
+def _planned(
+    folder: Path, split: str, contigs: list[genome.Stretch], file_of: dict[str, Path], chunk: int
+) -> list[_Shard]:
+    """The shards of a split. What each holds lies in a file: it can be too much for the description of a pipeline."""
+    _plan(folder, split).write_text(json.dumps(contigs))
+    stretches_of = genome.plan_shards(contigs, chunk)
+    names = array_records.shard_names(genome.NAME, split, len(stretches_of))
     shards = []
-    for index, (name, stretches) in enumerate(zip(names, plan, strict=True)):
-        parts: list[tuple[Path, list[genome.Stretch]]] = []
+    for index, (name, stretches) in enumerate(zip(names, stretches_of, strict=True)):
+        parts: list[tuple[str, list[genome.Stretch]]] = []
         for stretch in stretches:
-            if not parts or parts[-1][0] != file_of[stretch[0]]:
-                parts.append((file_of[stretch[0]], []))
+            path = str(file_of[stretch[0]])
+            if not parts or parts[-1][0] != path:
+                parts.append((path, []))
             parts[-1][1].append(stretch)
-        shards.append(_Shard(f"{split}-{index}", split, name, parts, chunk))
+        bases = sum(end - start for _, start, end in stretches)
+        shards.append(_Shard(f"{split}-{index}", split, name, chunk, bases, stretches[-1][0]))
+        _plan(folder, shards[-1].result).write_text(json.dumps(parts))
     return shards
+
+
+def _plan(folder: Path, name: str) -> Path:
+    """What a worker is to do."""
+    return folder / _RESULTS / f"{name}.plan"
 
 
 # What follows, down to `_leave`, runs on the workers. A worker may do a task twice, or two the same one at a time: each
@@ -203,7 +212,7 @@ def _write_shard(folder: Path, shard: _Shard) -> tuple[str, int]:
     def write() -> dict[str, Any]:
         temporary = folder / _RESULTS / f"{shard.name}.{uuid.uuid4().hex}"
         try:
-            chunks = genome.write_shard(temporary, _bases(shard), shard.chunk)
+            chunks = genome.write_shard(temporary, _bases(folder, shard), shard.chunk)
             temporary.replace(folder / shard.name)
         finally:
             temporary.unlink(missing_ok=True)
@@ -213,13 +222,13 @@ def _write_shard(folder: Path, shard: _Shard) -> tuple[str, int]:
     return shard.split, 1
 
 
-def _bases(shard: _Shard) -> Iterator[tuple[str, int, np.ndarray]]:
+def _bases(folder: Path, shard: _Shard) -> Iterator[tuple[str, int, np.ndarray]]:
     """The stretches of a shard with their bases, one record in memory at a time."""
-    for path, stretches in shard.parts:
-        left = list(stretches)
+    for name, stretches in json.loads(_plan(folder, shard.result).read_text()):
+        path, left = Path(name), collections.deque(stretches)
         for record in local.records(path):
             while left and left[0][0] == record.name:
-                _, start, end = left.pop(0)
+                _, start, end = left.popleft()
                 if end > record.bases.size:
                     raise _changed(path)
                 yield record.name, start, record.bases[start:end]
@@ -234,15 +243,14 @@ def _changed(path: Path) -> InputError:
     return InputError(f"{path}: has changed while it was read; expected a file that stays as it is")
 
 
-def _read_back(
-    folder: Path, contigs: dict[str, list[genome.Stretch]], counts: dict[str, int], written: tuple[str, Iterable[int]]
-) -> None:
+def _read_back(folder: Path, counts: dict[str, int], written: tuple[str, Iterable[int]]) -> None:
     split, _ = written
-    _leave(
-        folder,
-        split,
-        lambda: dataclasses.asdict(genome.read_back(folder, split, contigs[split], counts[split])),
-    )
+
+    def read() -> dict[str, Any]:
+        contigs = json.loads(_plan(folder, split).read_text())
+        return dataclasses.asdict(genome.read_back(folder, split, contigs, counts[split]))
+
+    _leave(folder, split, read)
 
 
 def _leave(folder: Path, name: str, work: Callable[[], dict[str, Any]]) -> None:
@@ -299,7 +307,7 @@ def _watched(
         for place in [place for place in left if place.exists()]:
             shard = left.pop(place)
             done += shard.bases
-            progress(local.Progress(shard.parts[-1][1][-1][0], done, total))
+            progress(local.Progress(shard.last, done, total))
 
     def watch() -> None:
         while not ended.wait(_SECONDS_BETWEEN_LOOKS):
