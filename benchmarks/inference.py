@@ -148,6 +148,8 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=64, help="of ours")
     parser.add_argument("--peer-batch-sizes", type=int, nargs="+", default=[1, 8, 32])
+    wide = "of the random params; wide, so that sequences differ in what is said about them"
+    parser.add_argument("--initializer-range", type=float, default=0.1, help=wide)
     parser.add_argument("--compute-dtypes", nargs="+", default=["float32"], choices=list(TOLERANCE))
     arguments = parser.parse_args(given)
 
@@ -160,7 +162,7 @@ def main(given: list[str] | None = None) -> None:
         hidden=arguments.hidden,
         heads=max(arguments.hidden // 64, 1),
         intermediate=4 * arguments.hidden,
-        initializer_range=0.1,  # so that sequences differ in what is said about them
+        initializer_range=arguments.initializer_range,
     )
     config = ModelConfig(encoder, "single_label", CLASSES)
     sequences = mixed(arguments.sequences, arguments.k)
