@@ -28,7 +28,6 @@ from dnabert_jax.model.heads import initializer
 from dnabert_jax.training import pretrain, state
 
 REMAT = ("none", "dots_saveable", "full")
-ACCUMULATION = (1, 2, 4, 8)
 TIMED = EncoderConfig(k=6, layers=4, hidden=256, heads=4, intermediate=1024, compute_dtype="float32")
 """What this machine runs."""
 
@@ -39,13 +38,14 @@ def with_policy(config: PretrainConfig, remat: str, accumulation: int, rows: int
     return dataclasses.replace(config, encoder=encoder, batch_size=rows, accumulation=accumulation)
 
 
-def memory(config: PretrainConfig, rows: int) -> None:
+def memory(config: PretrainConfig, rows: int, accumulations: list[int]) -> None:
     """Prints what a device needs for so many rows a step."""
-    print(f"| GiB beside params and optimiser, {rows} rows a device and step | " + _heads())
-    print(_rule())
+    heads = " | ".join(f"accumulation {parts}" for parts in accumulations)
+    print(f"| GiB beside params and optimiser, {rows} rows a device and step | {heads} |")
+    print("| --- |" + " ---: |" * len(accumulations))
     for remat in REMAT:
         cells = []
-        for accumulation in ACCUMULATION:
+        for accumulation in accumulations:
             devices = config.mesh.data or 1
             need = plan.need(with_policy(config, remat, accumulation, rows * devices))
             cells.append(f"{need.temporaries_bytes / plan.GIB:.2f}")
@@ -54,10 +54,10 @@ def memory(config: PretrainConfig, rows: int) -> None:
     print(f"\nparams and optimiser: {held / plan.GIB:.2f} GiB\n", flush=True)
 
 
-def step_times(rows: int, steps: int) -> None:
+def step_times(rows: int, steps: int, accumulations: list[int]) -> None:
     """Prints how long a step takes, relative to one that keeps all and reads its rows at once."""
     config = PretrainConfig(encoder=TIMED)
-    kinds = [(remat, 1) for remat in REMAT] + [("none", accumulation) for accumulation in ACCUMULATION[1:]]
+    kinds = [(remat, 1) for remat in REMAT] + [("none", parts) for parts in accumulations if parts > 1]
     programs = {f"{remat}, {parts}": _step(with_policy(config, remat, parts, rows)) for remat, parts in kinds}
     timed = timing.in_turn(programs, steps, 1, lambda line: None)
     medians = {name: each.median_ms for name, each in timed.items()}
@@ -115,28 +115,21 @@ def _tpu(topology: str) -> Iterator[int]:
         yield len(found)
 
 
-def _heads() -> str:
-    return " | ".join(f"accumulation {parts}" for parts in ACCUMULATION) + " |"
-
-
-def _rule() -> str:
-    return "| --- |" + " ---: |" * len(ACCUMULATION)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=8, help="of a device and step; a multiple of 8")
+    parser.add_argument("--rows", type=int, default=8, help="of a device and step")
+    parser.add_argument("--accumulation", type=int, nargs="+", default=[1, 2, 4, 8], help="divisors of the rows")
     parser.add_argument("--steps", type=int, default=10, help="that are timed; 0 times nothing")
     parser.add_argument("--topology", default="", help="TPU to compile for, such as v5e:2x2; nothing is timed then")
     arguments = parser.parse_args()
     config = recipes.load("dnabert6", PretrainConfig)
     if arguments.topology:
         with _tpu(arguments.topology) as devices:
-            memory(dataclasses.replace(config, mesh=MeshConfig(data=devices)), arguments.rows)
+            memory(dataclasses.replace(config, mesh=MeshConfig(data=devices)), arguments.rows, arguments.accumulation)
         return
-    memory(config, arguments.rows)
+    memory(config, arguments.rows, arguments.accumulation)
     if arguments.steps:
-        step_times(arguments.rows, arguments.steps)
+        step_times(arguments.rows, arguments.steps, arguments.accumulation)
 
 
 if __name__ == "__main__":
