@@ -9,6 +9,7 @@ of this is nothing but the call itself.
 import contextlib
 import dataclasses
 import functools
+import inspect
 import itertools
 import json
 import os
@@ -79,6 +80,8 @@ def join(config: HostsConfig) -> None:
     global _place
     if count() > 1:
         return
+    if config.coordinator or (config.detect and any(sign in os.environ for sign in _SIGNS_OF_A_CLUSTER)):
+        lost.quieten()
     import jax
 
     if jax.distributed.is_initialized():  # by the program that calls this
@@ -88,8 +91,12 @@ def join(config: HostsConfig) -> None:
     if found is None or found.processes == 1:
         return
     rendezvous.meet(found.coordinator, found.processes, found.process, config.wait_s)
-    # JAX's own service for preemption takes SIGTERM for itself; here the loop's StopSignals agrees on a step.
-    jax.config.update("jax_enable_preemption_service", False)
+    # JAX's own service for preemption takes SIGTERM for itself; here the loop's StopSignals agrees on a step. Before 0.9
+    # it cannot be left out, but gives way to them.
+    with contextlib.suppress(AttributeError):
+        jax.config.update("jax_enable_preemption_service", False)
+    options = {"shutdown_timeout_seconds": config.lost_after_s}  # which came after 0.7
+    known = inspect.signature(jax.distributed.initialize).parameters
     with lost.aborts_caught():
         jax.distributed.initialize(
             found.coordinator,
@@ -99,7 +106,7 @@ def join(config: HostsConfig) -> None:
             cluster_detection_method="deactivate",
             initialization_timeout=config.wait_s,
             heartbeat_timeout_seconds=config.lost_after_s,
-            shutdown_timeout_seconds=config.lost_after_s,
+            **{name: value for name, value in options.items() if name in known},
         )
     lost.watch(found.process, found.processes, found.coordinator, _client())
     jax.devices()  # these, too, are exchanged, and all processes have to be there for it

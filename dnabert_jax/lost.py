@@ -103,6 +103,12 @@ def leave(status: int) -> None:
         _watch.end("", status)
 
 
+def quieten() -> None:
+    """Keeps what JAX logs about a lost process from standing beside our one line. To be called before JAX is loaded."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") == "2":  # otherwise somebody looks for these lines
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
 @contextlib.contextmanager
 def aborts_caught() -> Iterator[None]:
     """Inside, `jax.distributed.initialize` is told to leave the end of this process to `watch`, where it can be told.
@@ -127,7 +133,6 @@ def aborts_caught() -> Iterator[None]:
         except TypeError:  # another JAX, that takes no such function
             return make(*arguments, **others)
         _terminate_caught()
-        _quieten()
         return client
 
     _jax.get_distributed_runtime_client = make_ours
@@ -135,16 +140,6 @@ def aborts_caught() -> Iterator[None]:
         yield
     finally:
         _jax.get_distributed_runtime_client = make
-
-
-def _quieten() -> None:
-    """Keeps what JAX's own client logs about a lost process, in many lines, from standing beside our one."""
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") < "2":  # somebody looks for these lines
-        return
-    with contextlib.suppress(ImportError, AttributeError):
-        from jaxlib import utils
-
-        utils.absl_set_min_log_level(3)
 
 
 def _service_is_gone(*_: Any) -> None:
