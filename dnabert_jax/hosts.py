@@ -91,11 +91,11 @@ def join(config: HostsConfig) -> None:
     if found is None or found.processes == 1:
         return
     rendezvous.meet(found.coordinator, found.processes, found.process, config.wait_s)
-    # JAX's own service for preemption takes SIGTERM for itself; here the loop's StopSignals agrees on a step. Before 0.9
-    # it cannot be left out, but gives way to them.
+    # JAX's own service for preemption takes SIGTERM for itself; here StopSignals agree on a step. Before JAX
+    # 0.9 it cannot be left out, but gives way to them.
     with contextlib.suppress(AttributeError):
         jax.config.update("jax_enable_preemption_service", False)
-    options = {"shutdown_timeout_seconds": config.lost_after_s}  # which came after 0.7
+    options = {"shutdown_timeout_seconds": config.lost_after_s}  # which came with 0.9
     known = inspect.signature(jax.distributed.initialize).parameters
     with lost.aborts_caught():
         jax.distributed.initialize(

@@ -83,15 +83,11 @@ def claim(path: str | Path, config: PretrainConfig | FinetuneConfig) -> bool:
       Whether the run was here before.
 
     Raises:
-      InputError: the folder cannot be made or written, or another host does not see what was written; its
-        `config.json` is damaged, of the other kind of run, or differs in a field that decides the result (all of them
-        are named, old value → new value); or it holds what a run left but no `config.json`.
+      InputError: the folder cannot be made or written; its `config.json` is damaged, of the other kind of run, or
+        differs in a field that decides the result (all of them are named, old value → new value); or it holds what a
+        run left but no `config.json`.
     """
-    existed = hosts.on_first(lambda: _claim(path, config))
-    with hosts.agreed():
-        if not (places.place(path) / CONFIG).exists():
-            raise InputError(f"{path}: what process 0 wrote is not here; expected a folder that all hosts share")
-    return existed
+    return hosts.on_first(lambda: _claim(path, config))
 
 
 def _claim(path: str | Path, config: PretrainConfig | FinetuneConfig) -> bool:
