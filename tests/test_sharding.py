@@ -125,8 +125,8 @@ def test_twenty_steps_with_dropout_are_those_of_one_device(on_meshes, kind, mesh
     assert len(found) == len(expected) == 20
     for a, b in zip(found, expected, strict=True):
         assert set(a) == set(b)
-        assert a["loss"] == pytest.approx(b["loss"], rel=2e-4)
-        assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=2e-3)
+        assert a["loss"] == pytest.approx(b["loss"], rel=5e-5)
+        assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=5e-4)
         for name in {"masked", "unplaced", "hidden_bases", "useful_tokens", "examples", "learning_rate"} & set(b):
             assert a[name] == b[name], name
     assert len({each["loss"] for each in expected}) == 20
@@ -149,9 +149,9 @@ def test_params_are_gathered_and_activations_are_not(on_meshes, kind, mesh, part
     once where the head's slots are put back among the tokens."""
     sent = on_meshes[kind, mesh, parts]["collectives"]
     rows = 16 // (mesh[0] * mesh[1] * parts)
-    assert {kind for kind, _ in sent} <= {"all-gather", "all-reduce", "reduce-scatter"}
-    gathered = [math.prod(shape) for kind, shape in sent if kind == "all-gather"]
-    assert max(gathered, default=0) <= on_meshes[kind, mesh, parts]["largest_param"] < rows * 64 * 32
+    assert "all-to-all" not in {operation for operation, _ in sent}
+    moved = [math.prod(shape) for operation, shape in sent if operation not in ("all-reduce", "reduce-scatter")]
+    assert max(moved, default=0) <= on_meshes[kind, mesh, parts]["largest_param"] < rows * 64 * 32
     states = [shape for _, shape in sent if math.prod(shape) == rows * 64 * 32]
     assert len(states) <= (5 if mesh[2] > 1 else 0)
 
