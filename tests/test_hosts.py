@@ -195,10 +195,14 @@ def _assert_silent(others: list[processes.Finished]) -> None:
     assert [(each.stdout, each.stderr) for each in others] == [("", "")] * len(others)
 
 
-def _assert_same_figures(found: str | Path, expected: str | Path) -> None:
-    """Every report of two runs, to float tolerance."""
+def _assert_same_figures(found: str | Path, expected: str | Path, rel: float) -> None:
+    """Every report of two runs, to float tolerance: on another mesh Adam enlarges what rounding does to a gradient."""
     for a, b in zip(runs.metrics(found), runs.metrics(expected), strict=True):
-        assert a == pytest.approx(b, rel=1e-3, abs=1e-4)
+        assert a.keys() == b.keys()
+        for name, value in b.items():
+            if isinstance(value, float):  # of two logits that are next to equal, either may win
+                value = pytest.approx(value, rel=rel, abs=0.03 if "accuracy" in name else 1e-4)
+            assert a[name] == value, (name, b["step"])
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +232,7 @@ def test_two_processes_train_as_one(alone, tmp_path):
     assert f"step {STEPS}/{STEPS}  validation" in first.stdout
     assert first.stderr == ""
     _assert_silent(others)
-    _assert_same_figures(config.workdir, alone.workdir)
+    _assert_same_figures(config.workdir, alone.workdir, rel=1e-4)
     assert len(runs.metrics(config.workdir)) == STEPS + 4
     written = from_json(PretrainConfig, (tmp_path / "workdir" / "config.json").read_text(), "config.json")
     assert written == config  # and nothing of where the processes met
@@ -249,7 +253,7 @@ def test_a_signal_to_one_process_saves_and_stops_all_after_the_same_step(alone, 
     said = []
     pretrain.run(config, said.append)  # goes on in one process with one device
     assert said == ["resuming from step 8"]
-    _assert_same_figures(config.workdir, alone.workdir)
+    _assert_same_figures(config.workdir, alone.workdir, rel=5e-3)
 
 
 @pytest.mark.slow
@@ -262,7 +266,7 @@ def test_two_processes_go_on_with_the_run_of_one_and_share_rows_over_tensor(alon
     assert [first.status, *(each.status for each in others)] == [0, 0], [first.stderr, *others]
     assert first.stderr == "resuming from step 7\n"
     _assert_silent(others)
-    _assert_same_figures(config.workdir, alone.workdir)
+    _assert_same_figures(config.workdir, alone.workdir, rel=5e-3)
 
 
 @pytest.mark.slow
@@ -288,7 +292,7 @@ def test_two_processes_fine_tune_as_one(alone, tmp_path):
     assert [first.status, *(each.status for each in others)] == [0, 0], [first.stderr, *others]
     assert first.stderr == one.stderr
     _assert_silent(others)
-    _assert_same_figures(tmp_path / "two", tmp_path / "one")
+    _assert_same_figures(tmp_path / "two", tmp_path / "one", rel=1e-3)
     one, two = (json.loads((tmp_path / each / "result.json").read_text()) for each in ("one", "two"))
     assert two["best_epoch"] == one["best_epoch"]
     assert two["mcc"] == pytest.approx(one["mcc"], abs=1e-3)
