@@ -68,13 +68,18 @@ def product(x: jax.Array, kernel: jax.Array, axes: Axes, inputs: int) -> jax.Arr
     Returns:
       compute_dtype[..., *output axes].
     """
+    return _product(x, kernel, axes, inputs)
+
+
+def _product(x, kernel, axes, inputs):
     y = jnp.tensordot(x, nn.with_logical_constraint(kernel.astype(x.dtype), _whole(axes)), inputs)
     names = _whole(axes[inputs:])
     return nn.with_logical_constraint(y, (PartitionSpec.UNCONSTRAINED,) * (y.ndim - len(names)) + names)
 
 
 def _product_forward(x, kernel, axes, inputs):
-    return product(x, kernel, axes, inputs), (x, kernel)
+    # Not `product`, in which the policy `dots_saveable` would not see that there is a product to keep.
+    return _product(x, kernel, axes, inputs), (x, kernel)
 
 
 def _product_backward(axes, inputs, kept, gradient):
