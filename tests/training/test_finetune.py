@@ -43,6 +43,7 @@ class Watched:
 
     def __init__(self, config: FinetuneConfig, *, begin_only: bool = False) -> None:
         self.said: list[str] = []
+        self.folder = Path(config.workdir)
         original = loop.run
 
         def run(program: loop.Program, state: State, *arguments: Any, **others: Any):
@@ -309,14 +310,19 @@ def test_resuming_on_other_sequences_is_refused(split, config, again, tmp_path):
 
 @pytest.fixture(scope="module")
 def frozen(config: FinetuneConfig, tmp_path_factory: pytest.TempPathFactory) -> Watched:
-    """Two classes named by numbers, a frozen encoder, and no test set."""
+    """Two classes named by numbers, a frozen encoder, no test set, and a trace of two steps."""
     folder = tmp_path_factory.mktemp("frozen")
     data = LabelledConfig(
         train=labelled(folder / "train.tsv", 90, TWO, 0), validation=labelled(folder / "validation.tsv", 40, TWO, 1)
     )
     return Watched(
         dataclasses.replace(
-            config, workdir=str(folder / "workdir"), freeze_encoder=True, reverse_complement=True, data=data
+            config,
+            workdir=str(folder / "workdir"),
+            freeze_encoder=True,
+            reverse_complement=True,
+            data=data,
+            profile="2:4",
         )
     )
 
@@ -339,6 +345,11 @@ def test_without_a_test_set_the_result_is_of_the_validation(frozen):
     assert (frozen.result["split"], frozen.result["examples"]) == ("validation", 40)
 
 
+def test_a_trace_of_steps_is_written(frozen):
+    (trace,) = frozen.folder.glob("tensorboard/plugins/profile/*/*.xplane.pb")
+    assert trace.parent.name == "steps_2_to_3"
+
+
 def refusal(config: FinetuneConfig) -> str:
     with pytest.raises(InputError) as refused:
         finetune.run(config, lambda line: None)
@@ -346,6 +357,13 @@ def refusal(config: FinetuneConfig) -> str:
     message = str(refused.value)
     assert "\n" not in message
     return message
+
+
+def test_a_trace_of_more_steps_than_there_are_is_refused(again):
+    steps = EPOCHS * PER_EPOCH
+    assert refusal(dataclasses.replace(again, profile=f"2:{steps + 1}")) == (
+        f"profile is '2:{steps + 1}'; expected an END of at most {steps}, the steps of this run"
+    )
 
 
 @pytest.mark.parametrize(
