@@ -74,7 +74,7 @@ def test_help_of_a_command_lists_its_flags(arguments, flags, capsys):
             ["biuld"],
             [
                 "dnabert: unknown command 'biuld'",
-                "expected one of build, train, finetune, predict, embed, ",
+                "expected one of build, train, finetune, plan, predict, embed, ",
             ],
         ),
         (["task", "histones"], ["dnabert task: unknown command 'histones'", "splice", "tfbs"]),
