@@ -30,8 +30,8 @@ RULES = (
 )
 """Logical axis of a param or activation → mesh axis; None keeps it whole on every device.
 
-`hidden_of_table` is for params that have no axis of their own for `tensor`, `hidden_of_vector` for biases and LayerNorm,
-and `slots` are the places of a row that the masked-LM head scores. The vocabulary stays whole: 4**k + 5 is odd, so no
+`hidden_of_table` is for params that have no other axis for `tensor`, `hidden_of_vector` for biases and LayerNorm, and
+`slots` are the places of a row that the masked-LM head scores. The vocabulary stays whole: 4**k + 5 is odd, so hardly a
 mesh axis divides it."""
 
 
