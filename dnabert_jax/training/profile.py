@@ -15,7 +15,7 @@ from types import TracebackType
 
 import jax
 
-from dnabert_jax import outputs, places
+from dnabert_jax import hosts, outputs, places
 from dnabert_jax.training.reports import TENSORBOARD
 
 _STEP = "train"
@@ -81,10 +81,11 @@ class Profile:
 
     def _keep(self, written: Path, place: Path) -> None:
         """Moves what JAX wrote under a name of its time and this host to where all processes of the run write."""
-        place.mkdir(parents=True, exist_ok=True)
+        if not places.is_remote(place):  # an object store has no folders to be made
+            place.mkdir(parents=True, exist_ok=True)
         host = socket.gethostname().split(".")[0]
         for file in written.rglob(f"*.{_TRACE}"):
-            with outputs.file(place / f"{host}-{jax.process_index()}.{_TRACE}") as new:
+            with outputs.file(place / f"{host}-{hosts.index()}.{_TRACE}") as new:
                 new.write_bytes(file.read_bytes())
 
     def __enter__(self) -> "Profile":
