@@ -1,10 +1,12 @@
 """A run whose workdir lies on an object store: it ends as one on a disk does, whatever comes in between."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from dnabert_jax import places, prediction, stored
 from dnabert_jax.config import FinetuneConfig, LabelledConfig, PretrainConfig
 from dnabert_jax.errors import InputError, Interrupted, RunStopped
 from dnabert_jax.training import finetune, pretrain, reports, workdir
+from dnabert_jax.training.profile import Profile
 from tests import object_store, tiny
 from tests.training import runs
 
@@ -121,3 +124,15 @@ def test_a_bucket_that_is_missing_is_one_line(shards: Path, bucket: str):
     config = dataclasses.replace(runs.pretraining(shards, Path("unused")), workdir="s3://no-such-bucket/w")
     with pytest.raises(InputError, match=r"s3://no-such-bucket/w/.*cannot be written"):
         pretrain.run(config, runs.no_word)
+
+
+def test_a_trace_is_stored_beside_the_curves(bucket: str):
+    said: list[str] = []
+    with Profile(range(1, 2), f"{bucket}/runs/traced", said.append) as profile:
+        for number in range(3):
+            with profile.step(number, contextlib.nullcontext):
+                jax.numpy.arange(number).block_until_ready()
+    place = f"{bucket}/runs/traced/tensorboard/plugins/profile/steps_1_to_1"
+    assert said == [f"trace of steps 1 to 1: {place}"]
+    (name,) = _names(place)
+    assert name.endswith(".xplane.pb")
