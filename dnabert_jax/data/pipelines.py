@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 from dnabert_jax.errors import InputError, RunStopped
 
 Runner = Literal["DirectRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"]
@@ -175,8 +177,19 @@ def _local_workers_watched() -> Iterator[None]:
         if callable(handler):  # or else Ctrl-C is ignored, as in a job of the background
             handler(number, frame)
 
+    def on_terminate(number: int, frame: Any) -> None:
+        # Beam waits for its workers, and those that have only begun would never be told to end.
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        if callable(terminate):
+            terminate(number, frame)
+
+    terminate = signal.getsignal(signal.SIGTERM)
     threading.excepthook = failed
     signal.signal(signal.SIGINT, on_interrupt)
+    if callable(terminate):
+        signal.signal(signal.SIGTERM, on_terminate)
     try:
         with _stderr_of_children() as printed:
             try:
@@ -189,6 +202,8 @@ def _local_workers_watched() -> Iterator[None]:
                 ended.set()
     finally:
         signal.signal(signal.SIGINT, handler if handler is not None else signal.SIG_DFL)
+        if callable(terminate):
+            signal.signal(signal.SIGTERM, terminate)
         late = [thread for thread in threading.enumerate() if thread not in others]
 
         def failed_late(raised: threading.ExceptHookArgs) -> None:
