@@ -105,7 +105,7 @@ def leave(status: int) -> None:
 
 def quieten() -> None:
     """Keeps what JAX logs about a lost process from standing beside our one line. To be called before JAX is loaded."""
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") == "2":  # otherwise somebody looks for these lines
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0":  # with 0 somebody looks for these lines; JAX itself sets 1
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
