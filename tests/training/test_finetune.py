@@ -288,7 +288,7 @@ def test_resuming_with_another_shape_is_refused(straight, config, again):
 
 
 def test_a_run_that_left_no_checkpoint_begins_with_init(config, again, pretrained):
-    workdir.claim(again.workdir, finetune._completed(again, stored.read(again.init, runs.no_word)))
+    workdir.claim(again.workdir, finetune._completed(again, stored.read(again.init, runs.no_word), None))
     begun = Watched(again, begin_only=True)
     assert begun.said[0].startswith(f"loaded from {pretrained.workdir} (step 2): ")
     runs.assert_same_bits(encoder_of(begun.first), pretrained_encoder(pretrained))
@@ -379,7 +379,7 @@ def test_the_shape_comes_from_the_model_and_how_it_is_computed_from_the_run(stra
     assert encoder == config.encoder.filled(pretrained.encoder)
     asked = FinetunedEncoderConfig(k=3, remat="full", attention="xla", scan_layers=False)
     source = stored.read(config.init, runs.no_word)
-    completed = finetune._completed(dataclasses.replace(config, workdir="", encoder=asked), source).encoder
+    completed = finetune._completed(dataclasses.replace(config, workdir="", encoder=asked), source, None).encoder
     assert completed == dataclasses.replace(encoder, **run_time(asked))
 
 
