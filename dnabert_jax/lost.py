@@ -202,6 +202,7 @@ class _Watch:
         self._heard_s: dict[int, float] = {}
         self._ended: dict[int, tuple[str, int]] = {}
         self._left: set[int] = set()
+        self._told_s: float | None = None
         self._others_end_by_s: float | None = None
         self._is_ending = False
         self._changed = threading.Condition()
@@ -242,10 +243,11 @@ class _Watch:
 
     def tell(self, line: str, status: int) -> bool:
         with self._changed:
-            if self._process not in self._ended:
+            if self._told_s is None:
+                self._told_s = time.monotonic()
                 self._ended[self._process] = (line, status)
                 self._send_all({"ended": [self._process, line, status]})
-            self._changed.wait_for(self._all_end, _ENDS_ALIKE_WITHIN_S)
+            self._changed.wait_for(self._all_end, self._told_s + _ENDS_ALIKE_WITHIN_S - time.monotonic())
             return self._all_end()
 
     def is_said_by_first(self, line: str) -> bool:
@@ -310,7 +312,9 @@ class _Watch:
         if not received:
             with self._changed:
                 self._selector.unregister(connection)
-            if process not in self._left and process not in self._ended:
+            # Later than that it has ended because this process said that it would.
+            in_time = self._told_s is None or time.monotonic() < self._told_s + 0.9 * _ENDS_ALIKE_WITHIN_S
+            if in_time and process not in self._left and process not in self._ended:
                 self._gone(process)
             return
         self._heard_s[process] = time.monotonic()

@@ -74,6 +74,7 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
                 enable_async_checkpointing=True,
                 **_in_place(self._folder),
+                **_failing_at_once(),
             ),
         )
         self._open = contextlib.ExitStack()
@@ -200,6 +201,25 @@ def _in_place(folder: Path) -> dict[str, Any]:
         return {}
     mode = ocp.options.AtomicityMode.COMMIT_FILE
     return {"atomicity_options": ocp.options.AtomicityOptions(mode=mode)}
+
+
+def _failing_at_once() -> dict[str, Any]:
+    """Options by which a process whose save has failed does not wait 20 minutes for the others to say so.
+
+    Orbax has all processes meet after a save, whether it failed or not, but those whose part was written wait for it
+    elsewhere.
+    """
+    if hosts.count() == 1:
+        return {}
+    meet = ocp.multihost.get_barrier_sync_fn()
+
+    def meet_unless_failed(*, key: str, timeout_ms: int) -> None:
+        failed = sys.exc_info()[1]  # Orbax calls this on its way out of the save, too
+        if failed is not None:
+            raise failed
+        meet(key=key, timeout_ms=timeout_ms)
+
+    return {"async_options": ocp.options.AsyncOptions(barrier_sync_fn=meet_unless_failed)}
 
 
 def _make(folder: Path) -> None:
