@@ -16,21 +16,17 @@ from tests.training import runs
 
 TIMEOUT_S = 600
 """Far more than a run takes, for machines that do much else."""
-_FAILING = """
-import sys
-from dnabert_jax import cli
+_FULL = """
+import resource, signal, sys
 
 if sys.argv[-1] == "1":
-    from dnabert_jax.errors import RunStopped
-    from dnabert_jax.training.checkpoints import Checkpoints
-
-    def save(*_):
-        raise RunStopped("no room here")
-
-    Checkpoints.save = save
+    sys.dont_write_bytecode = True
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+from dnabert_jax import cli
 cli.main()
 """
-"""The `dnabert` command, whose process 1 meets an error of its own at the first save."""
+"""The `dnabert` command, on whose process 1 no file may grow beyond 4 KiB: the nearest thing to a full disk."""
 _DYING = """
 import os, signal, sys
 
@@ -186,13 +182,14 @@ def _assert_same_run(config: PretrainConfig, other: PretrainConfig) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_ends_with_an_error_of_its_own_ends_the_other(shards, tmp_path, environment):
+def test_a_process_that_cannot_write_ends_the_other(shards, tmp_path, environment):
     config = runs.pretraining(shards, tmp_path / "run", steps=5000, report_every=50, save_every=2, validate_every=0)
-    program = ["-c", _FAILING, "train", str(runs.recipe(config, tmp_path / "a.py"))]
+    program = ["-c", _FULL, "train", str(runs.recipe(config, tmp_path / "a.py")), "--mesh.fsdp", "2"]
     first, second = processes.run(program, 2, 1, TIMEOUT_S, env=environment)
     assert first.status == second.status == 1, (first, second)
-    assert _last_line(second) == "process 1 of 2: error: no room here"
-    assert _last_line(first) == "error: process 1 of 2 ended: no room here"
+    reason = f"{tmp_path / 'run' / 'checkpoints'}: saving step 2 failed ("
+    assert _last_line(second).startswith(f"process 1 of 2: error: {reason}")
+    assert _last_line(first).startswith(f"error: process 1 of 2 ended: {reason}")
 
 
 @pytest.mark.slow
