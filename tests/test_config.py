@@ -125,7 +125,10 @@ def _pretrain(**changes):
         (_pretrain(encoder=tiny.ENCODER, mesh=MeshConfig(tensor=8)), "mesh.tensor is 8"),
         (_pretrain(encoder=tiny.ENCODER, mesh=MeshConfig(fsdp=5)), "mesh.fsdp is 5"),
         (_pretrain(encoder=tiny.ENCODER, mesh=MeshConfig(tensor=4, fsdp=16)), "mesh.fsdp × mesh.tensor is 64"),
-        (_pretrain(encoder=dataclasses.replace(tiny.ENCODER, intermediate=66), mesh=MeshConfig(tensor=4)), "mesh.tensor"),
+        (
+            _pretrain(encoder=dataclasses.replace(tiny.ENCODER, intermediate=66), mesh=MeshConfig(tensor=4)),
+            "mesh.tensor",
+        ),
         (_pretrain(seed=-1), "seed is -1"),
         (_pretrain(seed=2**32), "seed is 4294967296"),
         (lambda: LabelledConfig(label_column=3), "label_column is 3"),
