@@ -4,6 +4,7 @@ All of them keep the encoder's params under the key `encoder`, so that they pass
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dnabert_jax import compiler
 from dnabert_jax.config import EncoderConfig, ModelConfig
 from dnabert_jax.model.dense import Dense, layer_norm
 from dnabert_jax.model.dropout import dropout
@@ -284,7 +286,7 @@ def predictor(config: ModelConfig) -> Callable[[Any, dict[str, jax.Array]], jax.
     """
     model = fine_tuned(config)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler.options(config.encoder.compute_dtype))
     def predict(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
         inputs = (batch["tokens"], batch["segment_ids"], batch["positions"])
         return predictions(model.apply({"params": params}, *inputs, deterministic=True), config.head)

@@ -234,7 +234,11 @@ def _validation(config: PretrainConfig, held_out: list[Batch], mesh: Mesh, key: 
         masked = masking.mask(row_key, batch, config.masking, k=config.encoder.k, evaluation=True)
         return jax.tree.map(lambda x: x[0], masked)
 
-    @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
+    @functools.partial(
+        jax.jit,
+        out_shardings=sharding.replicated(mesh),
+        compiler_options=compiler.options(config.encoder.compute_dtype),
+    )
     def evaluate(params, batch, number):
         masked = jax.vmap(mask_row)(number * rows + jnp.arange(rows), batch)
         inputs = (masked.tokens, masked.segment_ids, masked.positions, masked.slots)
