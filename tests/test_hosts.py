@@ -43,7 +43,13 @@ SLURM = {
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch):
     """Sets variables as a cluster does, and nothing else that would look like one."""
-    others = ("KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX", "TPU_WORKER_HOSTNAMES", "JAX_COORDINATOR_PORT")
+    others = (
+        "KUBERNETES_SERVICE_HOST",
+        "JOB_COMPLETION_INDEX",
+        "TPU_WORKER_HOSTNAMES",
+        "JAX_COORDINATOR_PORT",
+        "CUDA_VISIBLE_DEVICES",
+    )
     for name in (*SLURM, *others):
         monkeypatch.delenv(name, raising=False)
 
