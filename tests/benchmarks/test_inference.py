@@ -41,8 +41,9 @@ def test_turns_alternate_and_the_best_peer_counts():
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("transformers"), reason="the extra `interop` is not installed")
-def test_the_program(capsys):
+def test_the_program(monkeypatch, capsys):
     flags = "--layers 1 --hidden 64 --k 3 --sequences 3 --rounds 1 --peer-batch-sizes 1 2"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as it is set there, so that it ends with this test
     inference.main(flags.split())
     said = capsys.readouterr().out
     assert len(re.findall(r"^ours +sequences_per_second +[0-9.]+ ", said, re.MULTILINE)) == 1
