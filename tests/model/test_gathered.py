@@ -43,3 +43,21 @@ def test_on_one_device_nothing_stands_between_a_param_and_its_use():
     with sharding.use(sharding.make_mesh(MeshConfig(), jax.devices()[:1])):
         assert not gathered.on_several_devices()
         assert gathered.gathered(param, ("vocabulary", "hidden_of_table")) is param
+
+
+def test_a_policy_of_recomputation_sees_the_product():
+    x, kernel = jnp.ones((2, 7, 5)), jnp.ones((5, 6))
+
+    def products(policy, product):
+        """How many products the gradients take, forward, once more and backward."""
+        kept = jax.checkpoint(lambda x, kernel: jnp.sum(jnp.tanh(product(x, kernel))), policy=policy)
+        return str(jax.make_jaxpr(jax.grad(kept, (0, 1)))(x, kernel)).count("dot_general[")
+
+    def ours(x, kernel):
+        return gathered.product(x, kernel, ("hidden", "mlp"), 1)
+
+    policies = jax.checkpoint_policies
+    with sharding.use(sharding.make_mesh(MeshConfig(), jax.devices()[:1])):
+        found = [products(each, ours) for each in (policies.dots_with_no_batch_dims_saveable, None)]
+    # Forward and two of the backward pass; without a policy the forward one again.
+    assert found == [3, 4]
