@@ -180,7 +180,7 @@ def _receive(watch: "_Watch", listener: socket.socket, secret: str) -> None:
             connection, _ = listener.accept()
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 connection.settimeout(_CONNECTS_WITHIN_S)
-                with connection.makefile("rb") as lines:
+                with connection.makefile("rb", buffering=0) as lines:  # what follows the line is for the watch
                     said = json.loads(lines.readline(1_000))
                 if said.get("secret") == secret:
                     watch.connect(said["process"], connection)
@@ -312,8 +312,10 @@ class _Watch:
         if not received:
             with self._changed:
                 self._selector.unregister(connection)
-            # Later than that it has ended because this process said that it would.
-            in_time = self._told_s is None or time.monotonic() < self._told_s + 0.9 * _ENDS_ALIKE_WITHIN_S
+            # Later than that it has ended because this process, or one that both heard of, said that it would.
+            ends_s = [self._others_end_by_s] if self._others_end_by_s is not None else []
+            ends_s += [self._told_s + _ENDS_ALIKE_WITHIN_S] if self._told_s is not None else []
+            in_time = not ends_s or time.monotonic() < min(ends_s) - 0.1 * _ENDS_ALIKE_WITHIN_S
             if in_time and process not in self._left and process not in self._ended:
                 self._gone(process)
             return

@@ -1,7 +1,9 @@
 """Processes that watch each other, without JAX: a killed one, one that ends alone, all that end alike, a good end."""
 
 import contextlib
+import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -112,6 +114,31 @@ def test_a_good_end_disturbs_nobody(tmp_path):
         time.sleep(1)
         assert started[0].poll() is None
         assert started[2].poll() is None
+
+
+def test_what_comes_right_behind_the_greeting_is_heard():
+    watch = lost._Watch(0, 2)
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        with socket.create_connection(listener.getsockname(), timeout=TIMEOUT_S) as other:
+            lines = [{"process": 1, "secret": "s"}, {"ended": [1, "fails so", 3]}]
+            other.sendall("".join(json.dumps(each) + "\n" for each in lines).encode())
+            lost._receive(watch, listener, "s")
+            watch._read(1, watch._connections[1])
+        with watch._connections[1]:
+            assert watch._ended == {1: ("fails so", 3)}
+
+
+def test_one_that_ends_because_another_said_so_is_not_gone(monkeypatch):
+    watch, said = lost._Watch(0, 3), []
+    monkeypatch.setattr(watch, "_gone", said.append)
+    here, there = socket.socketpair()
+    with here:
+        watch.connect(2, here)
+        watch._hear({"ended": [1, "fails so", 3]})
+        watch._others_end_by_s = time.monotonic()
+        there.close()
+        watch._read(2, here)
+    assert said == []
 
 
 def test_one_process_has_nobody_to_tell():
