@@ -29,12 +29,15 @@ def place(path: str | os.PathLike) -> Path:
     """The path as something with pathlib's methods: a `pathlib.Path`, or for an address epath's.
 
     Raises:
-      InputError: an address of another scheme than gs:// and s3://, without a bucket, whose package is not installed,
-        or that cannot be reached with the credentials that are there.
+      InputError: an address of another scheme than gs:// and s3://, without both slashes or a bucket, whose package is
+        not installed, or that cannot be reached with the credentials that are there.
     """
-    if not is_remote(path):
-        return Path(path)
     address = os.fspath(path)
+    if not is_remote(path):
+        scheme, colon, rest = address.partition(":")
+        if colon and scheme in _PACKAGES:  # nobody's folder, and tensorboardX would write to a store there
+            raise InputError(f"{address}: neither a folder nor an address; expected {scheme}://{rest.lstrip('/')}")
+        return Path(path)
     scheme, _, rest = address.partition("://")
     if scheme not in _PACKAGES:
         raise InputError(f"{address}: {scheme}:// cannot be reached; expected a folder, gs://... or s3://...")

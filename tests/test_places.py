@@ -31,6 +31,12 @@ def test_an_address_without_a_bucket_is_refused(address):
         places.place(address)
 
 
+@pytest.mark.parametrize(("path", "meant"), [("gs:/bucket/w", "gs://bucket/w"), (Path("s3://b/w"), "s3://b/w")])
+def test_an_address_that_lost_a_slash_is_no_folder(path, meant):
+    with pytest.raises(InputError, match=f"expected {meant}$"):
+        places.place(path)
+
+
 @pytest.mark.parametrize(("address", "package"), [("gs://bucket/w", "gcsfs"), ("s3://bucket/w", "s3fs")])
 def test_a_missing_package_is_one_line_and_status_2(address, package, monkeypatch, capsys):
     there = importlib.util.find_spec
