@@ -187,9 +187,11 @@ def _status(run: Callable[[], None]) -> int:
         return INTERRUPTED
     except KeyboardInterrupt:
         say("interrupted")
+        lost.tell("interrupted", 130)  # where it came before the program itself could
         return 130
     except _Terminated:
         say("terminated")
+        lost.tell("terminated", _Terminated.status)
         return _Terminated.status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -97,19 +97,20 @@ def join(config: HostsConfig) -> None:
         jax.config.update("jax_enable_preemption_service", False)
     options = {"shutdown_timeout_seconds": config.lost_after_s}  # which came with 0.9
     known = inspect.signature(jax.distributed.initialize).parameters
-    with lost.aborts_caught():
-        jax.distributed.initialize(
-            found.coordinator,
-            found.processes,
-            found.process,
-            found.devices,
-            cluster_detection_method="deactivate",
-            initialization_timeout=config.wait_s,
-            heartbeat_timeout_seconds=config.lost_after_s,
-            **{name: value for name, value in options.items() if name in known},
-        )
-    lost.watch(found.process, found.processes, found.coordinator, _client())
-    jax.devices()  # these, too, are exchanged, and all processes have to be there for it
+    with lost.joining(found.processes):
+        with lost.aborts_caught():
+            jax.distributed.initialize(
+                found.coordinator,
+                found.processes,
+                found.process,
+                found.devices,
+                cluster_detection_method="deactivate",
+                initialization_timeout=config.wait_s,
+                heartbeat_timeout_seconds=config.lost_after_s,
+                **{name: value for name, value in options.items() if name in known},
+            )
+        lost.watch(found.process, found.processes, found.coordinator, _client())
+        jax.devices()  # these, too, are exchanged, and all processes have to be there for it
     _place = _Place(found.process, found.processes)
 
 

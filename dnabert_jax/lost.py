@@ -39,6 +39,7 @@ _SILENT_S = 5.0
 
 _watch: "_Watch | None" = None
 _newest: list[Callable[[], int | None]] = []
+_is_joining = False
 
 
 def watch(process: int, processes: int, coordinator: str, client: Any) -> None:
@@ -101,6 +102,8 @@ def leave(status: int) -> None:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         _watch.end("", status)
+    if _is_joining:
+        _end_joining("", status)
 
 
 def quieten() -> None:
@@ -140,6 +143,42 @@ def aborts_caught() -> Iterator[None]:
         yield
     finally:
         _jax.get_distributed_runtime_client = make
+
+
+@contextlib.contextmanager
+def joining(processes: int) -> Iterator[None]:
+    """While JAX joins processes that have met: one that ends inside does so at once, and says so if another is gone.
+
+    A half-joined client of JAX would wait for the others at exit, and then end the process by `std::terminate`.
+    """
+    global _is_joining
+    import jax
+
+    _is_joining = True
+    try:
+        yield
+    except RuntimeError:  # also where the exception is of C++, for lack of a form in Python
+        if not jax.distributed.is_initialized():  # never came to joining
+            _is_joining = False
+            raise
+        _end_joining(_line_of_joining(processes), LOST)
+    _is_joining = False
+
+
+def _line_of_joining(processes: int) -> str:
+    return (
+        f"error: one of {processes} processes is gone (killed, or its host or network is down) before all had joined; "
+        "start again with the same command"
+    )
+
+
+def _end_joining(line: str, status: int) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    if line:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{line}\n".encode())
+    os._exit(status)
 
 
 def _service_is_gone(*_: Any) -> None:
