@@ -319,6 +319,8 @@ class _Watch:
             "start again with the same command to go on from step " + str(step)
             if step is not None
             else "nothing was saved yet, so the same command begins anew"
+            if _newest
+            else "start again with the same command"  # the workdir has not been looked at
         )
         return f"error: {who} is gone (killed, or its host or network is down); {again}"
 
