@@ -140,6 +140,15 @@ class _Terminated(BaseException):
 
     status = 143
 
+    def __init__(self, again: Callable[[], None]) -> None:
+        super().__init__("terminated")
+        self.again = again
+        """To be called where the exception met code that lets none out, such as a callback of the garbage collector."""
+
+
+_AGAIN_S = 0.1
+"""After which a SIGTERM that ended nothing is sent once more."""
+
 
 @contextmanager
 def _termination_unwinds() -> Iterator[None]:
@@ -153,7 +162,13 @@ def _termination_unwinds() -> Iterator[None]:
 
     def stop(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_IGN)
-        raise _Terminated("terminated")
+        raise _Terminated(again)
+
+    def again() -> None:
+        signal.signal(signal.SIGTERM, stop)
+        later = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGTERM))
+        later.daemon = True
+        later.start()
 
     signal.signal(signal.SIGTERM, stop)
     try:
@@ -209,7 +224,9 @@ def _quieten() -> None:
     shown = sys.unraisablehook
 
     def others(found: "sys.UnraisableHookArgs") -> None:
-        if not inspect.iscoroutine(found.object) and str(found.exc_value) != "Event loop is closed":
+        if isinstance(found.exc_value, _Terminated):
+            found.exc_value.again()
+        elif not inspect.iscoroutine(found.object) and str(found.exc_value) != "Event loop is closed":
             shown(found)
 
     sys.unraisablehook = others

@@ -258,3 +258,27 @@ def test_the_scripts_are_the_commands(name, capsys, monkeypatch):
         cli.script(name)
     assert caught.value.code == 2
     assert "unknown recipe 'nonesuch'" in capsys.readouterr().err
+
+
+def test_sigterm_in_a_callback_that_lets_no_exception_out_ends_the_program_all_the_same():
+    program = """if True:
+        import gc, os, signal, sys, time
+        from dnabert_jax import cli
+
+        def collect(phase, _):
+            gc.callbacks.remove(collect)
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(1000):  # in which Python calls the handler
+                pass
+
+        def run():
+            gc.callbacks.append(collect)
+            gc.collect()
+            print("goes on", flush=True)
+            time.sleep(60)
+
+        cli._quieten()
+        sys.exit(cli._status(run))
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "goes on\n", "terminated\n")
