@@ -83,14 +83,15 @@ def run(config: FinetuneConfig, say: Say) -> dict[str, Any]:
             train, validation, test = _examples(config, say)
             require_profiled(config.profiled, _per_epoch(config, train) * config.epochs)
         tested = {} if test is None else {"data.test": _digest(test)}
-        hosts.check_same("the labelled data", {**_identity(train, validation), **tested})
+        identity = _identity(train, validation)
+        hosts.check_same("the labelled data", {**identity, **tested})
         with workdir.lock(config.workdir), sharding.use(mesh):
             attention_check.require(config.model, _row(config, train)[1])
             for held_out in filter(None, (validation, test)):
                 attention_check.require(config.model, _row(config, held_out)[1], trains=False)
             workdir.claim(config.workdir, config)
             stop.agree_over(mesh)
-            return _run(config, source, (train, validation, test), mesh, stop, say)
+            return _run(config, source, (train, validation, test), identity, mesh, stop, say)
 
 
 def _encoder_as_begun(config: FinetuneConfig) -> dict[str, Any] | None:
@@ -144,7 +145,15 @@ def _examples(config: FinetuneConfig, say: Say) -> tuple[Examples, Examples, Exa
     return train, validation, read(config.data.test, train.classes) if config.data.test else None
 
 
-def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, stop: StopSignals, say: Say):
+def _run(
+    config: FinetuneConfig,
+    source: Stored | None,
+    examples: tuple[Examples, Examples, Examples | None],
+    identity: dict[str, Any],
+    mesh: Mesh,
+    stop: StopSignals,
+    say: Say,
+) -> dict[str, Any]:
     train, validation, test = examples
     folder = places.place(config.workdir)
     per_epoch = _per_epoch(config, train)
@@ -158,7 +167,6 @@ def _run(config: FinetuneConfig, source: Stored | None, examples, mesh: Mesh, st
     params_key, step_key = jax.random.split(jax.random.key(config.seed))
     optimizer = optim.adamw(values, _trained(config))
     like = state.layout(init, optimizer, params_key, mesh)
-    identity = _identity(train, validation)
     units = Units.of(train, config.target)
     predict = predictor(model)
 
