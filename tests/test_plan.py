@@ -215,10 +215,10 @@ def test_one_device_needs_what_the_compiled_run_takes():
     assert less.total_bytes < need.total_bytes
 
 
-@pytest.mark.slow
-def test_meshes_need_what_the_state_takes_there(tmp_path):
+def _module(*command: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m ...`, which has to end well."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.plan_needs"],
+        [sys.executable, "-m", *command],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -227,6 +227,12 @@ def test_meshes_need_what_the_state_takes_there(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
+@pytest.mark.slow
+def test_meshes_need_what_the_state_takes_there(tmp_path):
+    done = _module("tests.plan_needs")
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [tuple(each["mesh"]) for each in found] == [(4, 1, 1), (1, 4, 1), (1, 2, 2)]
     for each in found:
@@ -244,16 +250,7 @@ def test_the_command_says_that_a_mesh_does_not_fit(tmp_path):
     recipe = runs.recipe(CONFIG, tmp_path / "tiny.py")
     output = tmp_path / "plan.json"
     flags = ("--devices", "2", "--memory-gib", "0.00001", "--mesh.fsdp", "2", "--output", str(output))
-    done = subprocess.run(
-        [sys.executable, "-m", "dnabert_jax", "plan", str(recipe), *flags],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    done = _module("dnabert_jax", "plan", str(recipe), *flags)
     (mesh,) = json.loads(output.read_text())["meshes"]
     assert (mesh["data"], mesh["fsdp"], mesh["tensor"], mesh["fits"]) == (1, 2, 1, False)
     assert mesh["params_gib"] > 0.00001  # so that it cannot fit
